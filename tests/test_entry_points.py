@@ -126,7 +126,7 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_run_with_plug_ins_of_a_stranger(tmp_path: Path, stranger: Path) -> None:
-    values = toy.config(toy.write(tmp_path / "data", rows=120, noise=0.2), tmp_path / "runs")
+    values = toy.config(toy.write(tmp_path / "data", rows=240, noise=0.2), tmp_path / "runs")
     values["method"] = {"name": "bootstrapping", "beta": 0.9}
     values["detect"] = {"detectors": ["short_texts"], "budget": 0.2}
     values["annotator"] = {"name": "optimist", "score": 3.0}

@@ -17,8 +17,8 @@ class Split(Options):
     """Split of the Hugging Face data set at `path`, or, without `path`, of the one at `dataset.path`: `test`,
     `validation`. Without it, `dataset.hf_split`."""
     share: float = Field(0.0, ge=0, lt=1)
-    """Share of the data set's examples, drawn by a hash of the text (or of `dataset.group`), so that copies stay together and the
-    order of rows does not matter."""
+    """Share of the data set, of every class alike. Texts (or groups of `dataset.group`) are counted and drawn by their hashes, so
+    that copies stay together and the order of rows does not matter; at least one of each class is trained on."""
     label: str | tuple[str, ...] | None = None
     """Column(s) of the given label where they differ from `dataset.label`; a test file may hold only the
     truth."""
@@ -138,6 +138,11 @@ class DatasetConfig(Options):
     """Examples per shard, the unit of parallel work and of resuming."""
 
     OPERATIONAL: ClassVar[tuple[str, ...]] = ("max_rejected",)
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether a share of the data is held out for development or test."""
+        return self.dev.share + self.test.share > 0
 
     @field_validator("encoding")
     @classmethod

@@ -32,7 +32,6 @@ from rayclean.datasets.row_validation import RowValidator, ValidRow
 from rayclean.datasets.sources import SourcePiece
 from rayclean.errors import DataError
 from rayclean.folder import Folder
-from rayclean.hashing import int64
 
 STAGED = pa.schema(
     [
@@ -43,7 +42,7 @@ STAGED = pa.schema(
         ("key", pa.string()),
         ("source", pa.dictionary(pa.int32(), pa.string())),
         ("row", pa.int64()),
-        ("group", pa.int64()),  # hash of what it belongs to; null without dataset.group
+        ("group", pa.int64()),  # number of what is never divided; null where nothing is
     ]
 )
 """`stage/rows/`: valid rows of the source, one shard per file."""
@@ -189,6 +188,7 @@ class _ShardWriter:
     def __init__(self, job: LoadJob, piece: SourcePiece, folder: Folder):
         self.job, self.piece, self.folder = job, piece, folder
         self.role = piece.source.role
+        self.grouped = self.role == "data" and (job.config.holds_out or job.config.group is not None)
         self.summary = PieceSummary(self.role)
         self.truths: Counter[str] = Counter()
         self.codes = job.label_form.codes
@@ -239,7 +239,7 @@ class _ShardWriter:
     def _stage(self, source: str, row: int, valid: ValidRow) -> None:
         id_ = row_id(self.role, source, row) if valid.key is None else key_id(valid.key)
         key = None if valid.key is None else repr(valid.key)
-        group = None if valid.group is None else int64(repr(valid.group))
+        group = valid.group_number() if self.grouped else None
         staged = (id_, valid.text, valid.label, valid.truth, key, source, row, group)
         self.valid.append(staged if valid.tokens is None else (*staged, valid.tokens))
         if valid.label is not None:

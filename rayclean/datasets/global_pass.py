@@ -1,7 +1,8 @@
 """Global pass of `load`: what needs all examples, in the driver between the first and the second pass.
 
-Label values come from the summaries of the first pass. Duplicates take 8 bytes per example in memory, noise
-that chooses globally 12 (int64 id, int32 label); texts are read a shard at a time.
+Label values come from the summaries of the first pass. Duplicates take 8 bytes per example in memory, splits 20 (int64
+id and group, int32 class; 70 while they are sorted), noise that chooses globally 12 (int64 id, int32 label); texts are read
+a shard at a time.
 """
 
 from collections import Counter
@@ -18,10 +19,11 @@ from rayclean.datasets.instance_noise import out_of_fold_probabilities, text_fea
 from rayclean.datasets.label_forms import InjectedNoise, LabelForm
 from rayclean.datasets.labels import LabelCounts, LabelMapping, distinct_names, label_indices, noise_indices
 from rayclean.datasets.row_validation import unlabelled_keys
-from rayclean.datasets.second_pass import SecondPassJob, StagedShard, select_rows
+from rayclean.datasets.second_pass import SecondPassJob, StagedShard, read_labelled, select_rows
 from rayclean.datasets.sources import SourcePiece
 from rayclean.errors import DataError
 from rayclean.folder import Folder
+from rayclean.functional.held_out import held_out_splits
 from rayclean.functional.noise import NEEDS_FEATURES, corrupt, is_local
 from rayclean.plugins import did_you_mean
 
@@ -155,13 +157,41 @@ def resolve_noise(
     )
 
 
+def prepare_splits(folder: Folder, job: SecondPassJob, shards: list[StagedShard]) -> None:
+    """Write `stage/splits/<shard>.parquet` (example_id, split) where shares of the data are held out.
+
+    Classes are those of the label column as it is read; a column of true labels is not looked at. Noise is injected later,
+    since only rows that will be cleaned get some, and so makes what was read the truth. That gives nothing away but how
+    frequent classes are, as any held-out part does. Examples with sets of classes, and with tags, are all of one class here,
+    as for the folds of `predict`.
+    """
+    config = job.load.config
+    if not config.holds_out:
+        return
+    of_data = [shard for shard in shards if shard.role == "data"]
+    rows = sum(shard.rows for shard in of_data)
+    ids, groups, classes = np.empty(rows, np.int64), np.empty(rows, np.int64), np.empty(rows, np.int32)
+    bounds = [0]
+    for shard in of_data:
+        table, keep, labels = read_labelled(job, shard, ["example_id", "label", "group"])
+        part = slice(bounds[-1], bounds[-1] + len(labels))
+        ids[part], groups[part] = (table[name].to_numpy()[keep] for name in ("example_id", "group"))
+        classes[part] = -1 if pa.types.is_list(labels.type) else labels.fill_null(-1).to_numpy()
+        bounds.append(part.stop)
+    ids, groups, classes = ids[: bounds[-1]], groups[: bounds[-1]], classes[: bounds[-1]]
+    splits = held_out_splits(ids, groups, classes, job.load.seed, config.test.share, config.dev.share)
+    for shard, start, stop in zip(of_data, bounds, bounds[1:], strict=False):
+        table = pa.table({"example_id": ids[start:stop], "split": splits[start:stop]})
+        folder.write_table(table, "stage", "splits", f"{shard.name}.parquet")
+
+
 def prepare_noise(folder: Folder, job: SecondPassJob, shards: list[StagedShard]) -> None:
     """Write `stage/noise/<shard>.parquet` (example_id, label) for noise that needs all examples at once."""
     noise = job.noise
     if noise is None or is_local(noise.kind, noise.exact):
         return
     needs_features = noise.kind in NEEDS_FEATURES
-    columns = ["example_id", "label", "text", "group"]  # copies or groups share a split
+    columns = ["example_id", "label", *(["text"] if needs_features else [])]
     names, ids_of_shards, labels_of_shards, texts = [], [], [], []
     for shard in shards:
         if shard.role != "data":

@@ -16,6 +16,7 @@ from rayclean.config import DatasetConfig
 from rayclean.datasets.columns import SourceColumns
 from rayclean.datasets.label_forms import LabelForm, label_form, parsed_list
 from rayclean.datasets.rejected_rows import NO_LABEL, NULL_LABEL, RejectedRow, shorten_value
+from rayclean.hashing import int64, text_group
 
 _EXACT = 2**53
 """Floats beyond it are not exact, and so stand for no class."""
@@ -36,6 +37,10 @@ class ValidRow:
     """None where the form of the labels reads no tokens."""
     group: str | int | None = None
     """What the row belongs to; None without `dataset.group`."""
+
+    def group_number(self) -> int:
+        """A hash that the rows of a group share; without groups, copies of a text."""
+        return text_group(self.text) if self.group is None else int64(repr(self.group))
 
 
 class RowValidator:

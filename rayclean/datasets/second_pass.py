@@ -1,7 +1,7 @@
 """Second pass of `load`: turn a staged shard into examples, test rows and truth, with labels as they are stored.
 
-Whatever is drawn per example (its split, its noise) is a hash of its id. Duplicates and noise that needs all
-labels cannot be decided shard by shard: the global pass has prepared them.
+Noise that is drawn per example is a hash of its id. Duplicates, splits, which take a share of every class, and noise that
+needs all labels cannot be decided shard by shard: the global pass has prepared them.
 """
 
 import ast
@@ -21,9 +21,7 @@ from rayclean.datasets.left_out import Kinds, count_loss, is_beyond_ascii
 from rayclean.datasets.rejected_rows import UNKNOWN_LABEL, VALUE_CHARACTERS, write_rejected
 from rayclean.datasets.shared_texts import stage_texts
 from rayclean.folder import Folder
-from rayclean.functional.hashing import uniform
 from rayclean.functional.noise import is_local
-from rayclean.hashing import text_group
 from rayclean.origins import ORIGINS, ORIGINS_FOLDER
 from rayclean.schema import GROUPS, SPLIT_DEV, SPLIT_TEST, SPLIT_TRAIN, examples_schema, truth_schema
 
@@ -71,29 +69,30 @@ class SelectedRows:
     """[B] Whether label noise is injected: rows of `dataset.path` that will be cleaned."""
 
 
-def select_rows(job: SecondPassJob, shard: StagedShard, columns: list[str] | None = None) -> SelectedRows:
-    """Read a staged shard, look up its labels, drop duplicates and unknown labels, and draw the splits."""
+def read_labelled(
+    job: SecondPassJob, shard: StagedShard, columns: list[str] | None = None
+) -> tuple[pa.Table, npt.NDArray[np.bool_], pa.Array]:
+    """A staged shard, which of its rows are neither duplicates nor of an unknown label, and the labels of these."""
     table = Folder(job.load.out).read_table("stage", "rows", f"{shard.name}.parquet", columns=columns)
     labels = job.load.label_form.store(table["label"], job.labels.codes[shard.role])
     keep = ~labels.unknown
     keep[list(shard.duplicates)] = False
+    return table, keep, labels.values.filter(pa.array(keep))
+
+
+def select_rows(job: SecondPassJob, shard: StagedShard, columns: list[str] | None = None) -> SelectedRows:
+    """Read a staged shard, look up its labels and splits, and drop duplicates and unknown labels."""
+    table, keep, labels = read_labelled(job, shard, columns)
     ids = table["example_id"].to_numpy()[keep]
     config = job.load.config
     splits = np.full(len(ids), {"data": 0, "dev": 1, "test": 2}[shard.role], np.int8)
-    if shard.role == "data" and config.test.share + config.dev.share > 0:
-        draw = uniform(_groups(table.filter(pa.array(keep))), job.load.seed, "split")
-        splits[draw < config.test.share + config.dev.share] = 1
-        splits[draw < config.test.share] = 2
+    if shard.role == "data" and config.holds_out:
+        prepared = Folder(job.load.out).read_table("stage", "splits", f"{shard.name}.parquet")
+        assert (prepared["example_id"].to_numpy() == ids).all(), "splits were prepared for other examples"
+        splits = prepared["split"].to_numpy()
     will_be_cleaned = (splits == 0) | ((splits == 1) & (not config.dev.clean))
     noisy = will_be_cleaned & (shard.role == "data")
-    return SelectedRows(table, keep, ids, labels.values.filter(pa.array(keep)), splits, noisy)
-
-
-def _groups(rows: pa.Table) -> npt.NDArray[np.int64]:
-    """What shares a split [B]: copies of a text, or all of a group that the data name."""
-    if rows["group"].null_count == 0:
-        return np.asarray(rows["group"].to_numpy())
-    return np.array([text_group(text) for text in rows["text"].to_pylist()], dtype=np.int64)
+    return SelectedRows(table, keep, ids, labels, splits, noisy)
 
 
 def write_examples(job: SecondPassJob, shard: StagedShard) -> dict[str, Any]:

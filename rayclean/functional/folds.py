@@ -26,9 +26,7 @@ def stratified_folds(ids: Ids, groups: Ids, labels: Labels, seed: int, count: in
     >>> stratified_folds(ids, np.array([7, 7, 8, 9, 10, 11]), np.array([0, 0, 0, 1, 1, 1]), seed=0, count=3).tolist()
     [2, 2, 1, 2, 1, 0]
     """
-    order = np.lexsort((ids, groups))
-    unique, first, member = np.unique(groups[order], return_index=True, return_inverse=True)
-    classes = np.asarray(labels)[order][first].astype(np.int64)
+    unique, classes, member = classes_of_groups(ids, groups, labels)
     by_class = np.lexsort((mix(unique, seed, "fold"), classes))
     begins = np.searchsorted(classes[by_class], classes[by_class])  # where the class of each begins
     place = np.empty(len(unique), dtype=np.int64)
@@ -40,9 +38,31 @@ def stratified_folds(ids: Ids, groups: Ids, labels: Labels, seed: int, count: in
         len(unique) > 1 and (of_group == of_group[0]).all()
     ):  # a few groups: else one network would have nothing to learn from
         of_group[by_class] = np.arange(len(unique)) % count
-    folds = np.empty(len(ids), dtype=np.int16)
-    folds[order] = of_group[member]
-    return folds
+    return of_group.astype(np.int16)[member]
+
+
+def classes_of_groups(
+    ids: Ids, groups: Ids, labels: Labels
+) -> tuple[Ids, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The different groups [G] in order, the class [G] of each, and the position [N] of every example's group among them.
+
+    Args:
+        ids: [N] example ids.
+        groups: [N] numbers of the groups.
+        labels: [N] given labels; -1 where there is none. A group belongs to the class of its lowest id.
+
+    >>> for found in classes_of_groups(np.array([5, 3, 4]), np.array([9, 9, 7]), np.array([0, 1, 2])): print(found)
+    [7 9]
+    [2 1]
+    [1 1 0]
+    """
+    order = np.lexsort((ids, groups))
+    ordered = np.asarray(groups)[order]
+    begins = np.ones(len(order), dtype=np.bool_)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    member = np.empty(len(order), dtype=np.int64)
+    member[order] = np.cumsum(begins) - 1
+    return ordered[begins], np.asarray(labels)[order[begins]].astype(np.int64), member
 
 
 def stand_for_copies(ids: Ids, copies: Ids, labels: Labels) -> Bools:

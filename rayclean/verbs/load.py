@@ -2,13 +2,13 @@
 noise.
 
     first pass     source files -> stage/, and a summary of each piece (on workers)
-    global pass    label set, truth, duplicate keys, global noise (in the driver, from summaries and ids)
+    global pass    label set, truth, duplicate keys, splits, global noise (in the driver, from summaries and ids)
     second pass    stage/ -> examples/ test/ origins/ truth/ rejected/ (on workers)
 
 The source is read once, in batches of rows. The driver never holds rows, only the values of the label column,
-8 bytes per example for duplicates, 18 for copies of texts, and 12 for noise that is chosen globally. Files are
-sorted by name, so the output depends neither on the order of the sources nor on the number of workers; ids,
-splits and noise do not depend on `rows_per_shard` either.
+8 bytes per example for duplicates, 20 for splits (70 while they are sorted), 18 for copies of texts, and 12 for noise that is
+chosen globally. Files are sorted by name, so the output depends neither on the order of the sources nor on the number of
+workers; ids, splits and noise do not depend on `rows_per_shard` either.
 
 Where a trained classifier will predict (`predict.mode = "model"`), rows need no label, and the label set is the
 classifier's.
@@ -38,6 +38,7 @@ from rayclean.datasets.global_pass import (
     names_in_files,
     numberings_in_files,
     prepare_noise,
+    prepare_splits,
     resolve_noise,
     resolve_truth,
     staged_shards,
@@ -77,7 +78,7 @@ from rayclean.verbs.scored_classes import classes_of_classifier, is_scored, with
 
 logger = logging.getLogger(__name__)
 
-VERSION = 8
+VERSION = 9
 
 
 def source_fingerprint(config: Config) -> Any:
@@ -228,6 +229,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         truths,
         resolve_noise(job, summaries, labels),
     )
+    prepare_splits(out, second, shards)
     prepare_noise(out, second, shards)
 
     written = _second_pass(engines, second, shards)

@@ -60,7 +60,7 @@ def write_data(folder: Path) -> Path:
     for name in ("000.parquet", "001.parquet"):
         rows = pq.read_table(folder / name).to_pylist()
         for number, row in enumerate(rows):
-            row["text"] += f" *{row['truth'][0]}" if number % 10 else ""
+            row["text"] += f" *{row['truth'][0]}" if number % 5 else ""
         pq.write_table(pa.Table.from_pylist(rows), folder / name)
     first = pq.read_table(folder / "000.parquet").to_pylist()
     text = first[5]["text"]

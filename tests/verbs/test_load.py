@@ -126,15 +126,37 @@ def test_shares_are_drawn_by_text(tmp_path, in_process):
     path = write_jsonl(tmp_path / "a.jsonl", lines + copies)
     loaded = Loaded(tmp_path, path=path, test={"share": 0.2}, dev={"share": 0.1}, seed=3)
     split_of: dict[int, set[str]] = {}
+    drawn: dict[int, list[tuple[float, str]]] = {0: [], 1: [], 2: []}
     for part in ("examples", "test"):
-        for text, split in loaded.by_id(part, "text", "split").values():
-            draw = uniform(np.array([text_group(text)]), 3, "split")[0]
-            assert split == ("test" if draw < 0.2 else "dev" if draw < 0.3 else "train")
+        for text, split, label in loaded.by_id(part, "text", "split", "given_label").values():
+            if text_group(text) not in split_of:
+                drawn[label].append((uniform(np.array([text_group(text)]), 3, "split")[0], split))
             split_of.setdefault(text_group(text), set()).add(split)
     assert {len(splits) for splits in split_of.values()} == {1}
     assert sum(len(loaded.by_id(part, "split")) for part in ("examples", "test")) == 2100
-    assert loaded.metrics["test"] == pytest.approx(400, abs=80)  # 4.5 standard deviations
-    assert loaded.metrics["dev"] == pytest.approx(200, abs=60)
+    counts = Counter(split for splits in split_of.values() for split in splits)
+    assert counts == {"train": 1400, "dev": 200, "test": 400}
+    for texts in drawn.values():
+        splits = [split for _, split in sorted(texts)]
+        assert splits == sorted(splits, key=["test", "dev", "train"].index)
+        for split, share in (("test", 0.2), ("dev", 0.1)):
+            assert abs(splits.count(split) - share * len(texts)) < 1
+
+
+def test_rare_classes_are_tested_too(tmp_path, in_process):
+    """Of twenty classes of five texts beside a large one, each has one in test, before noise is injected."""
+    lines = [{"text": f"text {i}", "label": f"rare {i % 20}" if i < 100 else "frequent"} for i in range(1000)]
+    path = write_jsonl(tmp_path / "a.jsonl", lines)
+    results = []
+    for size in (64, 1000):
+        loaded = Loaded(
+            tmp_path / str(size), path=path, test={"share": 0.2}, dev={"share": 0}, rows_per_shard=size,
+            noise={"kind": "sym", "rate": 0.5},
+        )  # fmt: skip
+        tested = Counter(label for (label,) in loaded.by_id("test", "given_label").values())
+        assert tested == {0: 180, **dict.fromkeys(range(1, 21), 1)}
+        results.append(loaded.by_id("test", "text", "given_label"))
+    assert results[0] == results[1]
 
 
 def test_a_group_is_never_divided(tmp_path, in_process):
@@ -670,9 +692,10 @@ def test_other_forms_have_their_schemas_splits_and_truth(tmp_path, in_process, t
     truth = loaded.by_id("truth", "true_label")
     assert len(truth) == 298
     assert all(truth[id_] == (label,) for id_, (label, *_) in (examples | test).items() if id_ in truth)
-    for _, split, text in (examples | test).values():
-        draw = uniform(np.array([text_group(text)]), 0, "split")[0]
-        assert split == ("test" if draw < 0.2 else "dev" if draw < 0.3 else "train")
+    texts = [(split, text) for _, split, text in (examples | test).values()]
+    draws = uniform(np.array([text_group(text) for _, text in texts]), 0, "split")
+    splits = [split for _, split in sorted(zip(draws, (split for split, _ in texts), strict=True))]
+    assert splits == ["test"] * 60 + ["dev"] * 30 + ["train"] * 209  # all of one class here
     assert "truth" not in json.dumps(loaded.metrics)
     assert loaded.out.read_json("truth", "summary.json") == {
         "known": 298,
