@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from rayclean.config import Plugin, TrainingConfig
 from rayclean.folder import Folder
 from rayclean.functional.partition import Subset
 from rayclean.methods.noiseal import NoiseAL
-from rayclean.training import passes
+from rayclean.training import collectives, passes
 from rayclean.training.job import FitSpec
 from rayclean.training.loop import fit
 from tests.models.tiny import write
@@ -66,6 +67,24 @@ def test_the_double_lets_the_host_read_what_is_its_own_and_the_device_compute() 
         torch.nn.utils.clip_grad_norm_([weight], 1.0)
         torch.optim.AdamW([weight], fused=True).step()
     assert waits.counted.total() == 0
+
+
+def test_what_workers_observe_is_waited_for_once_however_many_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def all_gather(received: list[Tensor], sent: Tensor) -> None:
+        for part in received:
+            part.copy_(sent)
+
+    group = SimpleNamespace(get_rank=lambda: 0, get_world_size=lambda: 3, all_gather=all_gather)
+    monkeypatch.setattr(collectives, "dist", group)
+    ids, columns = np.array([5, -1, 2]), {"margin": np.array([0.5, 0.0, 2.0], dtype=np.float16)}
+    with Waits() as waits:
+        found, seen = collectives.Distributed("cpu").gather(ids, columns)
+    assert found.tolist() == [2, 2, 2, 5, 5, 5]
+    assert seen["margin"].tolist() == [2.0, 2.0, 2.0, 0.5, 0.5, 0.5]
+    assert seen["margin"].dtype == np.float16
+    assert (waits.counted["to"], waits.counted["cpu"]) == (0, 1)
 
 
 @pytest.mark.parametrize("name", METHODS)
