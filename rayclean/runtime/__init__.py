@@ -15,6 +15,7 @@ serve.py            Ray Serve: an open LLM on vLLM behind an OpenAI-compatible e
                     (llm_app.py: the application; serve_state.py: its health; server_checks.py: checks before it starts)
 llm_service.py      the language model as a long-lived service (llm_key.py: its API key)
 train.py            Ray Train: the loop of `rayclean.training` on 1..W workers, in one group or several (places.py, trainer.py)
+tokens.py           tokens of the texts that a training reads, made before its workers are reserved
 tune.py             Ray Tune: the trials of a sweep (trial_slots.py: how many at once; tune_rules.py: which ones end early)
 jobs.py             Ray Jobs: runs submitted to a cluster
 prometheus.py       metrics of runs for Prometheus

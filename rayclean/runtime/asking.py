@@ -16,6 +16,7 @@ from rayclean.annotators.engine import Engine, Meter
 from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.annotators.query_budget import Budget
 from rayclean.folder import Folder
+from rayclean.schema import MethodQueries
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -93,3 +94,19 @@ def ask_here(
     """Process every item with one engine in this process, and yield the results in order."""
     with local_engine(plan, work, on_progress) as answer:
         yield from map(answer, items)
+
+
+class LocalConsultant:
+    """A `training.query_annotator.AskAnnotator` whose engine runs in this process."""
+
+    def __init__(self, annotator: Annotator, answer: Callable[[MethodQueries], Any]):
+        self.annotator, self.answer = annotator, answer
+
+    def demonstrations(self, count: int | None, selector: str) -> tuple[int, str]:
+        """Number and selector of the demonstrations that the annotator uses for a method's request."""
+        return self.annotator.demonstrations(count, selector)
+
+    def __call__(self, asked: MethodQueries) -> tuple[Any, dict[str, float]]:
+        """Labels and figures of the queries."""
+        found: tuple[Any, dict[str, float]] = self.answer(asked)
+        return found

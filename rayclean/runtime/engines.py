@@ -18,11 +18,18 @@ from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError
 from rayclean.progress import ProgressBar
 from rayclean.runtime import auto_precision
-from rayclean.runtime.asking import AskingPlan, AskingWork, OnProgress, ask_here, local_engine
+from rayclean.runtime.asking import (
+    AskingPlan,
+    AskingWork,
+    LocalConsultant,
+    OnProgress,
+    ask_here,
+    local_engine,
+)
 from rayclean.runtime.gpus import require_cuda
 from rayclean.runtime.needs import is_small_training, uses_gpu
 from rayclean.runtime.threads import own_threads
-from rayclean.schema import LabelSet, MethodQueries
+from rayclean.schema import LabelSet
 
 if TYPE_CHECKING:
     from rayclean.runtime.serve import ServedEndpoint
@@ -136,6 +143,7 @@ class Engines:
             RaycleanError: the error that a training raised.
             FaultError: workers were lost repeatedly, or did not start.
         """
+        from rayclean.runtime.tokens import make_tokens
         from rayclean.training.job import job_key
         from rayclean.training.loop import finished_result
 
@@ -148,6 +156,7 @@ class Engines:
         )
         keys = {job.name: job_key(job, spec) for job in jobs}
         unfinished = [job for job in jobs if finished_result(job, keys[job.name]) is None]
+        make_tokens(unfinished, spec, self.cluster, self.on_ray)
         if unfinished and self.on_ray:
             from rayclean.runtime.train import train_on_workers
 
@@ -168,10 +177,12 @@ class Engines:
         """Train small networks of the same data in this process, all at the same time; arguments and results as in
         `fit_jobs`.
         """
+        from rayclean.runtime.tokens import make_tokens
         from rayclean.training.side_by_side import fit_side_by_side
 
         threads = own_threads(self.place.sharers)
         spec = auto_precision.with_precision(spec, lambda: "float32")
+        make_tokens(jobs, spec, self.cluster, self.on_ray)
         return fit_side_by_side(jobs, spec, on_epoch=_harmless(on_epoch), threads=threads)
 
     def _fit_here(
@@ -282,19 +293,3 @@ def _harmless(on_epoch: OnEpoch) -> OnEpoch:
 
 IN_PROCESS = Engines()
 """Engines that run all work in this process."""
-
-
-class LocalConsultant:
-    """A `training.query_annotator.AskAnnotator` whose engine runs in this process."""
-
-    def __init__(self, annotator: Annotator, answer: Callable[[MethodQueries], Any]):
-        self.annotator, self.answer = annotator, answer
-
-    def demonstrations(self, count: int | None, selector: str) -> tuple[int, str]:
-        """Number and selector of the demonstrations that the annotator uses for a method's request."""
-        return self.annotator.demonstrations(count, selector)
-
-    def __call__(self, asked: MethodQueries) -> tuple[Any, dict[str, float]]:
-        """Labels and figures of the queries."""
-        found: tuple[Any, dict[str, float]] = self.answer(asked)
-        return found

@@ -1,6 +1,8 @@
 """Numbers of threads per process, such that the processes on one machine do not oversubscribe its cores."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def physical_threads() -> int:
@@ -16,6 +18,20 @@ def tokenize_on(threads: int) -> None:
     """Let the tokenizers of this process use so many threads; called before the first one is used."""
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
     os.environ["RAYON_NUM_THREADS"] = str(threads)
+
+
+@contextmanager
+def tokenizing_on_all_cores() -> Iterator[None]:
+    """Tokenizers use all cores of this machine in the block, where whatever else would use them waits."""
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = before
 
 
 def own_threads(sharers: int = 1, processes: int = 1) -> int:

@@ -9,12 +9,11 @@ Ray Train resumes any run of the same name, whatever its hyper-parameters, so th
 and the attempt, and no checkpoint is reported to Ray.
 """
 
-import contextlib
 import logging
 import os
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +30,7 @@ from rayclean.runtime.engines import Engines, OnEpoch
 from rayclean.runtime.gpus import require_cuda
 from rayclean.runtime.needs import is_small_training
 from rayclean.runtime.places import run_groups, training_places
-from rayclean.runtime.threads import own_threads
+from rayclean.runtime.threads import own_threads, tokenizing_on_all_cores
 from rayclean.runtime.trainer import (
     MAX_FAILURES,
     START_ATTEMPTS,
@@ -240,7 +239,7 @@ def _work(config: dict[str, Any]) -> None:
         collectives = Collectives() if alone else Distributed(device)
         with working_in(config["home"]):
             for job in jobs:
-                with all_ready(board, collectives), _all_cores():
+                with all_ready(board, collectives), tokenizing_on_all_cores():
                     prepare_inputs(job, spec)
                 fit(job, spec, collectives, device, on_epoch=board.add.remote, consult=config["consult"])
     except Exception as raised:
@@ -261,17 +260,6 @@ def _named(error: Exception) -> Exception:
     if isinstance(error, torch.OutOfMemoryError):
         return FaultError(f"training: {fault(error, '')}")
     return error
-
-
-@contextlib.contextmanager
-def _all_cores() -> Iterator[None]:
-    """Tokenizers use all cores of this node, where networks would only wait for them."""
-    before = os.environ.get("TOKENIZERS_PARALLELISM")
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"
-    try:
-        yield
-    finally:
-        os.environ["TOKENIZERS_PARALLELISM"] = before or "false"
 
 
 def _workers(cluster: ClusterConfig) -> int | tuple[int, int]:

@@ -7,11 +7,13 @@ the page cache. In flat files, unlike in Arrow, a random batch is a few slices o
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 import torch
 
 from rayclean.cache import cached_inputs
@@ -23,11 +25,13 @@ from rayclean.functional.lookup import lookup
 from rayclean.models import ENCODERS
 from rayclean.models.base import Inputs, Tokenizer, pad_flat, pad_words
 from rayclean.schema import matrix
-from rayclean.training.augment import BackTranslation
 from rayclean.training.job import folder_key
+from rayclean.training.token_shards import TokenShards
 
 _VERSION = 1
-"""Version of the file format, part of a cache's name."""
+"""Version of the format of features on a node, part of a cache's name."""
+_FILES = {"tokens": ("values.bin", "offsets.npy"), "first_tokens": ("first_tokens.bin", "word_offsets.npy")}
+"""Names of the file of all numbers of a column of token shards, one after another, and of that of where texts begin in it."""
 
 ROWS_AT_ONCE = 1 << 16
 """Number of rows whose tokens are in memory at once in `TokenInputs.used`."""
@@ -71,39 +75,33 @@ def open_inputs(
     return open_words(examples, encoder) if per_token else open_tokens(examples, encoder)
 
 
-def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "TokenInputs":
-    """Open the tokens of all examples for an encoder; with `rewrite`, those of the rewritten texts.
-
-    Args:
-        examples: folder of example shards.
-        encoder: encoder whose tokenizer is used.
-        rewrite: function `"package.module:function"` that rewrites texts
-            (`training.augment.BackTranslation`).
+def reads_features(encoder: Plugin, per_token: bool) -> bool:
+    """Whether only the layers after an encoder's body are trained, on features that were computed once. These
+    are kept per text: a network that answers for every word runs its body in every step, frozen or not.
     """
     cls, options = ENCODERS.checked(encoder)
-    tokenizer: Tokenizer = cls.tokenizer(options)
-    source = Folder(examples)
-    function = BackTranslation(rewrite) if rewrite is not None else None
-    # The key has all options of the encoder, some of which do not affect its tokenizer; then a cache is
-    # written twice.
-    key = fingerprint(_VERSION, source.url(), folder_key(examples), encoder.name, options.identity(), rewrite)
-    folder = cached_inputs(f"tokens-{key}", lambda folder: _write_tokens(source, tokenizer, function, folder))
-    return TokenInputs(folder, tokenizer.pad_id)
+    return cls.is_frozen(options) and not per_token
+
+
+def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "TokenInputs":
+    """Open the tokens of all examples for an encoder; with `rewrite`, those of the rewritten texts. Arguments as in
+    `TokenShards`.
+    """
+    return TokenInputs(*_cached_tokens(TokenShards(examples, encoder, rewrite=rewrite)))
 
 
 def open_words(examples: str, encoder: Plugin) -> "WordInputs":
-    """Tokens of all examples as an encoder reads their words.
+    """Tokens of all examples, which have a column `tokens` (list of words), as an encoder reads their words."""
+    return WordInputs(*_cached_tokens(TokenShards(examples, encoder, per_token=True)))
 
-    Args:
-        examples: folder of example shards, with a column `tokens` (list of words).
-        encoder: whose tokenizer.
-    """
-    cls, options = ENCODERS.checked(encoder)
+
+def _cached_tokens(shards: TokenShards) -> tuple[Path, int]:
+    """The folder of the tokens on this node, and the token id of padding."""
+    cls, options = ENCODERS.checked(shards.encoder)
     tokenizer: Tokenizer = cls.tokenizer(options)
-    source = Folder(examples)
-    key = fingerprint(_VERSION, source.url(), folder_key(examples), encoder.name, options.identity(), "words")
-    folder = cached_inputs(f"tokens-{key}", lambda folder: _write_words(source, tokenizer, folder))
-    return WordInputs(folder, tokenizer.pad_id)
+    return cached_inputs(
+        f"tokens-{shards.key}", lambda folder: _write_tokens(shards, folder)
+    ), tokenizer.pad_id
 
 
 class _Mapped:
@@ -201,41 +199,24 @@ class FeatureInputs(_Mapped):
         """None, since all rows have the same size."""
 
 
-def _write_tokens(
-    source: Folder, tokenizer: Tokenizer, rewrite: BackTranslation | None, folder: Path
-) -> dict[str, Any]:
-    ids, lengths, truncated = [], [], 0
-    with open(folder / "values.bin", "wb") as values:
-        for shard in source.shards():
-            table = source.read_table(shard, columns=["example_id", "text"])
-            texts = table["text"].to_pylist()
-            tokens, cut = tokenizer(texts if rewrite is None else rewrite(texts))
-            ids.append(table["example_id"].to_numpy())
-            lengths.append(np.array([len(t) for t in tokens], dtype=np.int64))
-            truncated += int(cut.sum())
-            for token_ids in tokens:
-                values.write(token_ids.astype(np.int32, copy=False).tobytes())
-    _write_offsets(lengths, folder / "offsets.npy")
-    _write_ids(ids, folder)
-    return {"truncated": truncated, "source": source.path()}
-
-
-def _write_words(source: Folder, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+def _write_tokens(shards: TokenShards, folder: Path) -> dict[str, Any]:
+    """Put shards, one after another, into files as flat as memory is; only those that nobody made before are tokenised here."""
+    source = Folder(shards.examples)
     ids, truncated = [], 0
-    lengths: list[Rows] = []
-    words: list[Rows] = []
-    with open(folder / "values.bin", "wb") as values, open(folder / "first_tokens.bin", "wb") as places:
+    lengths: dict[str, list[Rows]] = {}
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(open(folder / _FILES[name][0], "wb")) for name in shards.lists}
         for shard in source.shards():
-            table = source.read_table(shard, columns=["example_id", "tokens"])
-            tokens, first_tokens, cut = tokenizer.tokenize_words(table["tokens"].to_pylist())
+            table = shards.read(shard)
             ids.append(table["example_id"].to_numpy())
-            truncated += int(cut.sum())
-            for arrays, counts, file in ((tokens, lengths, values), (first_tokens, words, places)):
-                counts.append(np.array([len(array) for array in arrays], dtype=np.int64))
-                for array in arrays:
-                    file.write(array.astype(np.int32, copy=False).tobytes())
-    _write_offsets(lengths, folder / "offsets.npy")
-    _write_offsets(words, folder / "word_offsets.npy")
+            truncated += pc.sum(table["cut"]).as_py() or 0
+            for name, file in files.items():
+                column = table[name].combine_chunks()
+                lengths.setdefault(name, []).append(column.value_lengths().to_numpy())
+                file.write(column.flatten().to_numpy())
+    for name, each in lengths.items():
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(each), dtype=np.int64)])
+        np.save(folder / _FILES[name][1], offsets)
     _write_ids(ids, folder)
     return {"truncated": truncated, "source": source.path()}
 
@@ -257,10 +238,6 @@ def _write_features(source: Folder, folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{source.url()} holds no shards of features: run predict first")
     _write_ids(ids, folder)
     return {"truncated": 0, "source": source.path(), "dim": dim}
-
-
-def _write_offsets(lengths: Sequence[Rows], file: Path) -> None:
-    np.save(file, np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64))
 
 
 def _write_ids(ids: Sequence[Rows], folder: Path) -> None:

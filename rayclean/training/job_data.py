@@ -22,11 +22,10 @@ from rayclean.folder import Folder
 from rayclean.functional.hashing import uniform
 from rayclean.functional.lookup import lookup
 from rayclean.hashing import int64
-from rayclean.models import ENCODERS
 from rayclean.models.base import Inputs
 from rayclean.tasks.base import Task
 from rayclean.training.fold_table import read_folds
-from rayclean.training.inputs import NetworkInputs, Rows, WordInputs, open_inputs
+from rayclean.training.inputs import NetworkInputs, Rows, WordInputs, open_inputs, reads_features
 from rayclean.training.job import FEWEST_SETTLED, FitJob
 from rayclean.training.label_columns import known_labels, largest_label, read_label_column, shards_with
 
@@ -236,20 +235,17 @@ def open_each(
     inputs: dict[str, NetworkInputs] = {}
     for name, encoder in encoders.items():
         same = [other for other in inputs if encoders[other] == encoder]
-        cached = encoder == featured and reads_features(encoder, task.per_token)
-        features = job.data.features if cached else None
+        features = features_read(job, encoder, task, featured)
         inputs[name] = (
             inputs[same[0]] if same else open_inputs(job.data.examples, features, encoder, task.per_token)
         )
     return inputs
 
 
-def reads_features(encoder: Plugin, per_token: bool) -> bool:
-    """Whether only the layers after an encoder's body are trained, on features that were computed once. These
-    are kept per text: a network that answers for every word runs its body in every step, frozen or not.
-    """
-    cls, options = ENCODERS.checked(encoder)
-    return cls.is_frozen(options) and not per_token
+def features_read(job: FitJob, encoder: Plugin, task: Task, featured: Plugin) -> str | None:
+    """Folder of the features that a network of an encoder reads; None: it reads tokens. Arguments as for `open_job`."""
+    cached = encoder == featured and reads_features(encoder, task.per_token)
+    return job.data.features if cached else None
 
 
 def _nothing_to_train(job: FitJob, examples: int) -> DataError:

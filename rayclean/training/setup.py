@@ -21,7 +21,8 @@ from rayclean.tasks import TASKS
 from rayclean.tasks.base import Task
 from rayclean.training.inputs import TokenInputs
 from rayclean.training.job import FitJob, FitSpec
-from rayclean.training.job_data import JobData, open_each
+from rayclean.training.job_data import JobData, features_read, open_each
+from rayclean.training.token_shards import TokenShards
 from rayclean.training.views import Views
 
 
@@ -41,8 +42,22 @@ def build_method(job: FitJob, spec: FitSpec) -> Method:
     return METHODS.build(spec.method, len(spec.labels), job.seed)
 
 
+def token_shards(jobs: Sequence[FitJob], spec: FitSpec) -> list[TokenShards]:
+    """The tokens that the networks of jobs read; none of those that read features."""
+    found: list[TokenShards] = []
+    task = build_task(spec)
+    for job in {job.data: job for job in jobs}.values():
+        for encoder in build_method(job, spec).encoders(spec.encoder).values():
+            shards = TokenShards(job.data.examples, encoder, task.per_token)
+            if features_read(job, encoder, task, spec.encoder) is None and shards not in found:
+                found.append(shards)
+    return found
+
+
 def prepare_inputs(job: FitJob, spec: FitSpec) -> None:
-    """Make what the networks of a job read on this node, such as the tokens of all texts, where it is not there."""
+    """Put what the networks of a job read into the cache of this node, where it is not there: features, or tokens, of which only
+    those are made here that nobody has made before.
+    """
     if not Folder(job.data.examples).shards():  # `fit` says so in words
         return
     encoders = build_method(job, spec).encoders(spec.encoder)

@@ -15,8 +15,8 @@ from rayclean.runtime.engines import Engines
 from rayclean.runtime.needs import VerbNeeds, is_small_training, network_seconds
 from rayclean.tasks import TASKS
 from rayclean.tasks.base import Task
+from rayclean.training.inputs import reads_features
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
-from rayclean.training.job_data import reads_features
 
 PLAIN = Plugin(name="cross_entropy")
 """Method of all compared networks, which differ only in their labels."""

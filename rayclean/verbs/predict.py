@@ -30,7 +30,7 @@ from rayclean.runtime.shard_figures import agreement
 from rayclean.schema import LabelSet
 from rayclean.tasks import TASKS
 from rayclean.training.fold_table import write_folds
-from rayclean.training.job_data import reads_features
+from rayclean.training.inputs import reads_features
 from rayclean.training.passes import BATCH_SIZE
 from rayclean.training.side_by_side import trains_side_by_side
 from rayclean.verbs.predict_classifier import Classifier, probability_key

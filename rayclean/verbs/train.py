@@ -56,7 +56,7 @@ def validate(config: Config, run: Run) -> None:
     """
     from rayclean.models.loading import check_per_token, encoder_class
     from rayclean.training import views
-    from rayclean.training.job_data import reads_features
+    from rayclean.training.inputs import reads_features
     from rayclean.training.setup import check_label_form
 
     check_label_form(config.method, config.task)

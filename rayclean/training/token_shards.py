@@ -1,0 +1,106 @@
+"""Tokens of all examples for an encoder, shard by shard, in a folder that every node reads.
+
+They lie beside the examples, which `load` replaces together with them, and are made on all cores before the workers of a
+training are reserved (`runtime.tokens`). A shard that is there is whole: what was finished before a kill or on a lost node is
+not made again, later trainings on the same examples find it, and so does a node that joins.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rayclean.config import Plugin
+from rayclean.fingerprints import fingerprint
+from rayclean.folder import Folder
+from rayclean.models import ENCODERS
+from rayclean.models.base import Tokenizer
+from rayclean.training.augment import BackTranslation
+from rayclean.training.job import folder_key
+
+_VERSION = 1
+"""Version of the format of tokens, in shards and on a node, part of their name."""
+
+
+@dataclass(frozen=True)
+class TokenShards:
+    """The tokens of a folder of examples for one encoder; small to send."""
+
+    examples: str
+    """Folder of example shards."""
+    encoder: Plugin
+    """Encoder whose tokenizer is used."""
+    per_token: bool = False
+    """Whether texts are read as they are split into words (column `tokens` of the examples)."""
+    rewrite: str | None = None
+    """Function `"package.module:function"` that rewrites texts (`training.augment.BackTranslation`); None: they are read as
+    they are."""
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of what the tokens depend on. It has all options of the encoder, some of which do not affect its tokenizer; then
+        tokens are made twice.
+        """
+        options, how = ENCODERS.checked(self.encoder)[1], "words" if self.per_token else self.rewrite
+        url = Folder(self.examples).url()
+        return fingerprint(
+            _VERSION, url, folder_key(self.examples), self.encoder.name, options.identity(), how
+        )
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Columns of a shard that hold a list of numbers per text: token ids, and of texts that are split into words the place
+        of each word's first token.
+        """
+        return ("tokens", "first_tokens") if self.per_token else ("tokens",)
+
+    @property
+    def folder(self) -> Folder:
+        """Where the shards lie, under the names of those of the examples."""
+        return Folder(Folder(self.examples).url().rstrip("/").rpartition("/")[0]).sub("tokens", self.key)
+
+    def missing(self) -> list[str]:
+        """Names of the shards that are not made yet."""
+        made = set(self.folder.shards())
+        return [shard for shard in Folder(self.examples).shards() if shard not in made]
+
+    def keep(self, shard: str) -> int:
+        """Make a shard and write it; returns the number of its texts."""
+        table = self.make(shard)
+        self.folder.write_table(table, shard)
+        return table.num_rows
+
+    def read(self, shard: str) -> pa.Table:
+        """A shard (`example_id`, `cut` and `lists`), made where it is not there."""
+        return self.folder.read_table(shard) if self.folder.exists(shard) else self.make(shard)
+
+    def make(self, shard: str) -> pa.Table:
+        """Tokenise the texts of a shard."""
+        tokenizer = _tokenizer(self.key, self.encoder.model_dump_json())
+        column = "tokens" if self.per_token else "text"
+        table = Folder(self.examples).read_table(shard, columns=["example_id", column])
+        texts, found = table[column].to_pylist(), {"example_id": table["example_id"]}
+        if self.per_token:
+            *lists, cut = tokenizer.tokenize_words(texts)
+        else:
+            *lists, cut = tokenizer(texts if self.rewrite is None else BackTranslation(self.rewrite)(texts))
+        found |= {name: _list_column(each) for name, each in zip(self.lists, lists, strict=True)}
+        return pa.table({**found, "cut": cut})
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenizer(key: str, encoder: str) -> Tokenizer:
+    """The tokenizer of an encoder, which is read from files, once per process; `key` changes with these."""
+    cls, options = ENCODERS.checked(Plugin.model_validate_json(encoder))
+    found: Tokenizer = cls.tokenizer(options)
+    return found
+
+
+def _list_column(lists: Sequence[npt.NDArray[np.int32]]) -> pa.Array:
+    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, np.concatenate([np.zeros(0, np.int32), *lists]).astype(np.int32))
