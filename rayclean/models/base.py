@@ -58,6 +58,12 @@ class Tokenizer:
         """
         raise NotImplementedError
 
+    def identity(self) -> str | None:
+        """Hash of all that the token ids depend on, equal for equal tokenizers of different encoders; None: not known, only the
+        encoder's options say it.
+        """
+        return None
+
     def words(self) -> list[str] | None:
         """Word of each token id; None where ids are hashes."""
         return None

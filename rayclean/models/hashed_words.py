@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from rayclean.fingerprints import fingerprint
 from rayclean.hashing import uint32
 from rayclean.models.base import Encoder, Tokenizer
 
@@ -72,6 +73,10 @@ class WordTokenizer(Tokenizer):
             places[self.max_length :] = -1
             first_tokens.append(places)
         return tokens, first_tokens, cut
+
+    def identity(self) -> str:
+        """Hash of the class and its options."""
+        return fingerprint(type(self).__module__, type(self).__qualname__, vars(self))
 
     def _ids(self, hashes: list[int]) -> npt.NDArray[np.int32]:
         ids = np.asarray(hashes, dtype=np.int64) % (self.buckets - RESERVED) + RESERVED

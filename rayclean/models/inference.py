@@ -82,6 +82,7 @@ def infer(
     tokens_per_batch: int | None = None,
     on_rows: Callable[[int], None] = lambda rows: None,
     turn: AbstractContextManager[Any] | None = None,
+    kept: Callable[[npt.NDArray[np.int64]], tuple[Any, ...]] | None = None,
 ) -> Outputs:
     """Features and logits of texts.
 
@@ -95,6 +96,8 @@ def infer(
         tokens_per_batch: padded tokens in a batch (one text at least); None: `default_tokens_per_batch`.
         on_rows: hears of the number of texts that were given to the device, batch by batch.
         turn: held while the device is used, by one of several threads at a time; the first window is tokenised before.
+        kept: what the tokenizer has said of the texts in some rows (`Tokenizer.__call__`, or `tokenize_words`); None: it
+            is asked.
     """
     device = next(networks[0].parameters()).device
     tokens_per_batch = tokens_per_batch or default_tokens_per_batch(device)
@@ -108,14 +111,16 @@ def infer(
     cut = np.zeros(len(texts), dtype=np.bool_)
     filled = WINDOW_BATCHES * tokens_per_batch if device.type == "cuda" else None
 
+    def tokenised(window: npt.NDArray[np.int64]) -> tuple[Any, ...]:
+        chosen: Any = [texts[row] for row in window]
+        return tokenizer.tokenize_words(chosen) if per_token else tokenizer(chosen)
+
+    tokens_of = kept or tokenised
+
     def prepared() -> Iterator[list[tuple[int, Tensor, dict[str, Tensor]]]]:
         for window in _windows(texts, tokenizer.max_length, filled, per_token):
-            chosen: Any = [texts[row] for row in window]
-            first_tokens = None
-            if per_token:
-                tokens, first_tokens, cut[window] = tokenizer.tokenize_words(chosen)
-            else:
-                tokens, cut[window] = tokenizer(chosen)
+            *lists, cut[window] = tokens_of(window)
+            tokens, first_tokens = lists if per_token else (*lists, None)
             yield [
                 (
                     index,

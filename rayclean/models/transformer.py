@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rayclean.errors import ArtifactError, ConfigError
-from rayclean.fingerprints import stamps
+from rayclean.fingerprints import fingerprint, stamps
 from rayclean.models.base import DESCRIPTION, HIDDEN_DROPOUT, Encoder, Tokenizer, lengths_of
 from rayclean.models.pretrained import (
     attention_mask,
@@ -242,6 +242,16 @@ class TransformerTokenizer(Tokenizer):
     ) -> tuple[list[npt.NDArray[np.int32]], npt.NDArray[np.bool_]]:
         tokens = [np.asarray(encoding.ids or [self.pad_id], dtype=np.int32) for encoding in encodings]
         return tokens, np.array([bool(encoding.overflowing) for encoding in encodings], dtype=np.bool_)
+
+    def identity(self) -> str:
+        """Hash of the class and of the whole tokenizer, its vocabulary and `max_length` included."""
+        return fingerprint(
+            type(self).__module__,
+            type(self).__qualname__,
+            self.pad_id,
+            self.max_length,
+            self._backend.to_str(),
+        )
 
     def words(self) -> list[str]:
         """Word pieces in WordPiece's writing: a piece that begins no word has `##` before it."""

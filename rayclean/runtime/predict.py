@@ -32,6 +32,7 @@ from rayclean.schema import features as features_schema
 from rayclean.schema import list_column, matrix
 from rayclean.tasks.base import Task
 from rayclean.tasks.probabilities import FOLD_NONE
+from rayclean.training.token_shards import kept_tokens
 
 
 @dataclass(frozen=True)
@@ -126,15 +127,9 @@ def predict_shards(
     """
     where = features.url() if features is not None else None
     plan = InferencePlan(
-        examples.url(),
-        where,
-        output.url(),
-        tuple(networks),
-        folds.url() if folds is not None else None,
-        task=task,
-        precision=engines.inference_precision(config.precision),
-        tokens_per_batch=config.tokens_per_batch,
-    )
+        examples.url(), where, output.url(), tuple(networks), folds.url() if folds is not None else None, task=task,
+        precision=engines.inference_precision(config.precision), tokens_per_batch=config.tokens_per_batch,
+    )  # fmt: skip
     return _run(engines, plan, config, "predict")
 
 
@@ -200,6 +195,7 @@ class ShardRunner:
             network.to(self.device)
         lower_bodies(self.networks, self.plan.precision, torch.device(self.device))
         self.tokenizer = self.networks[0].tokenizer(self.networks[0].config)
+        self.kept_tokens = kept_tokens(self.plan.examples, self.tokenizer, self.networks[0].per_token)
 
     def __call__(self, shard: str) -> dict[str, Any]:
         """Run the networks on a shard, unless its output exists."""
@@ -225,6 +221,7 @@ class ShardRunner:
         found = infer(
             self.networks, self.tokenizer, table["tokens" if per_token else "text"].to_pylist(), np.maximum(fold, 0),
             precision=plan.precision, tokens_per_batch=plan.tokens_per_batch, on_rows=self.tell, turn=self.turn,
+            kept=self.kept_tokens(shard),
         )  # fmt: skip
         cut = {CUT: str(int(found.cut.sum())).encode()}
         if features is not None:

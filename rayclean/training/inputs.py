@@ -23,7 +23,7 @@ from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup
 from rayclean.models import ENCODERS
-from rayclean.models.base import Inputs, Tokenizer, pad_flat, pad_words
+from rayclean.models.base import Inputs, pad_flat, pad_words
 from rayclean.schema import matrix
 from rayclean.training.job import folder_key
 from rayclean.training.token_shards import TokenShards
@@ -97,11 +97,8 @@ def open_words(examples: str, encoder: Plugin) -> "WordInputs":
 
 def _cached_tokens(shards: TokenShards) -> tuple[Path, int]:
     """The folder of the tokens on this node, and the token id of padding."""
-    cls, options = ENCODERS.checked(shards.encoder)
-    tokenizer: Tokenizer = cls.tokenizer(options)
-    return cached_inputs(
-        f"tokens-{shards.key}", lambda folder: _write_tokens(shards, folder)
-    ), tokenizer.pad_id
+    folder = cached_inputs(f"tokens-{shards.key}", lambda folder: _write_tokens(shards, folder))
+    return folder, shards.tokenizer.pad_id
 
 
 class _Mapped:

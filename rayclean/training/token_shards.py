@@ -6,9 +6,10 @@ not made again, later trainings on the same examples find it, and so does a node
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,16 +41,18 @@ class TokenShards:
     """Function `"package.module:function"` that rewrites texts (`training.augment.BackTranslation`); None: they are read as
     they are."""
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The encoder's tokenizer."""
+        options = ENCODERS.checked(self.encoder)[1]
+        return _tokenizer(self.encoder.model_dump_json(), fingerprint(options.identity()))
+
     @cached_property
     def key(self) -> str:
-        """Hash of what the tokens depend on. It has all options of the encoder, some of which do not affect its tokenizer; then
-        tokens are made twice.
-        """
-        options, how = ENCODERS.checked(self.encoder)[1], "words" if self.per_token else self.rewrite
-        url = Folder(self.examples).url()
-        return fingerprint(
-            _VERSION, url, folder_key(self.examples), self.encoder.name, options.identity(), how
-        )
+        """Hash of what the tokens depend on."""
+        encoder = [self.encoder.name, ENCODERS.checked(self.encoder)[1].identity()]
+        how = "words" if self.per_token else self.rewrite
+        return _key(self.examples, self.tokenizer.identity() or encoder, how)
 
     @property
     def lists(self) -> tuple[str, ...]:
@@ -61,7 +64,7 @@ class TokenShards:
     @property
     def folder(self) -> Folder:
         """Where the shards lie, under the names of those of the examples."""
-        return Folder(Folder(self.examples).url().rstrip("/").rpartition("/")[0]).sub("tokens", self.key)
+        return _folder(self.examples, self.key)
 
     def missing(self) -> list[str]:
         """Names of the shards that are not made yet."""
@@ -72,7 +75,7 @@ class TokenShards:
         """Make a shard and write it; returns the number of its texts."""
         table = self.make(shard)
         self.folder.write_table(table, shard)
-        return table.num_rows
+        return len(table)
 
     def read(self, shard: str) -> pa.Table:
         """A shard (`example_id`, `cut` and `lists`), made where it is not there."""
@@ -80,7 +83,7 @@ class TokenShards:
 
     def make(self, shard: str) -> pa.Table:
         """Tokenise the texts of a shard."""
-        tokenizer = _tokenizer(self.key, self.encoder.model_dump_json())
+        tokenizer = self.tokenizer
         column = "tokens" if self.per_token else "text"
         table = Folder(self.examples).read_table(shard, columns=["example_id", column])
         texts, found = table[column].to_pylist(), {"example_id": table["example_id"]}
@@ -92,9 +95,46 @@ class TokenShards:
         return pa.table({**found, "cut": cut})
 
 
+class KeptTokens:
+    """The tokens of the texts of one shard."""
+
+    def __init__(self, shard: pa.Table):
+        self.cut = shard["cut"].to_numpy()
+        columns = [
+            shard[name].combine_chunks() for name in shard.column_names if name not in ("example_id", "cut")
+        ]
+        self.lists = [(column.values.to_numpy(), column.offsets.to_numpy()) for column in columns]
+
+    def __call__(self, rows: npt.NDArray[np.int64]) -> tuple[Any, ...]:
+        """What the tokenizer says of the texts in some rows of the shard."""
+        lists = (
+            [flat[start:end] for start, end in zip(offsets[rows], offsets[rows + 1], strict=True)]
+            for flat, offsets in self.lists
+        )
+        return *lists, self.cut[rows]
+
+
+def kept_tokens(examples: str, tokenizer: Tokenizer, per_token: bool) -> Callable[[str], KeptTokens | None]:
+    """What a training has made of each shard of examples with an equal tokenizer; None of a shard: nothing."""
+    identity = tokenizer.identity()
+    if identity is None:
+        return lambda shard: None
+    folder = _folder(examples, _key(examples, identity, "words" if per_token else None))
+    made = set(folder.shards())
+    return lambda shard: KeptTokens(folder.read_table(shard)) if shard in made else None
+
+
+def _key(examples: str, tokenizer: Any, how: str | None) -> str:
+    return fingerprint(_VERSION, Folder(examples).url(), folder_key(examples), tokenizer, how)
+
+
+def _folder(examples: str, key: str) -> Folder:
+    return Folder(Folder(examples).url().rstrip("/").rpartition("/")[0]).sub("tokens", key)
+
+
 @functools.lru_cache(maxsize=4)
-def _tokenizer(key: str, encoder: str) -> Tokenizer:
-    """The tokenizer of an encoder, which is read from files, once per process; `key` changes with these."""
+def _tokenizer(encoder: str, files: str) -> Tokenizer:
+    """The tokenizer of an encoder, which is read from files, once per process; `files` changes with these."""
     cls, options = ENCODERS.checked(Plugin.model_validate_json(encoder))
     found: Tokenizer = cls.tokenizer(options)
     return found

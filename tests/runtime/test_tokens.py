@@ -1,5 +1,6 @@
 """Tokens are made before a training's workers are, shard by shard; what is finished is not made again."""
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rayclean.config import ClusterConfig, Plugin
+from rayclean.config import ClusterConfig, Plugin, PredictConfig, TrainingConfig
 from rayclean.folder import Folder
+from rayclean.models.hashed_words import WordTokenizer
 from rayclean.runtime import engines, tokens
 from rayclean.runtime import train as on_ray
 from rayclean.runtime.engines import IN_PROCESS, Engines
-from rayclean.training import token_shards as shards_of
+from rayclean.runtime.predict import predict_shards
 from rayclean.training.inputs import WordInputs, open_tokens, open_words
+from rayclean.training.job import FitSpec
 from rayclean.training.loop import fit
+from rayclean.training.setup import build_task
 from rayclean.training.token_shards import TokenShards
-from tests.training.toys import Killed, ToyTokenizer, job, spec, write_examples
+from tests.training.toys import TOY, Killed, ToyTokenizer, job, spec, write_examples
 
 WORDS = Plugin(name="bilstm", buckets=500, max_length=4)
 
@@ -46,7 +50,7 @@ def test_tokens_are_those_of_the_texts_in_their_order(kept: bool, tmp_path: Path
         shards = TokenShards(examples, WORDS)
         assert [shards.keep(shard) for shard in shards.missing()] == [10, 10, 10]
     inputs, table = open_tokens(examples, WORDS), read_whole(examples, ["example_id", "text"])
-    expected, cut = shards_of._tokenizer("", WORDS.model_dump_json())(table["text"].to_pylist())
+    expected, cut = TokenShards(examples, WORDS).tokenizer(table["text"].to_pylist())
     assert inputs.tokens.tobytes() == b"".join(each.tobytes() for each in expected)
     assert inputs.offsets.tolist() == [0, *np.cumsum([len(each) for each in expected])]
     assert (inputs.offsets.dtype, inputs.sorted_ids.dtype) == (np.int64, np.int64)
@@ -63,7 +67,7 @@ def test_words_keep_their_places(kept: bool, tmp_path: Path) -> None:
     if kept:
         shards.keep("part-00000.parquet")
     inputs = open_words(shards.examples, WORDS)
-    expected, places, cut = shards_of._tokenizer("", WORDS.model_dump_json()).tokenize_words(texts)
+    expected, places, cut = shards.tokenizer.tokenize_words(texts)
     assert [each.tolist() for each in inputs.tokens_of(np.arange(3))] == [each.tolist() for each in expected]
     assert inputs.first_tokens.tolist() == np.concatenate(places).tolist()
     assert inputs.words(np.arange(3)).tolist() == [2, 1, 5]
@@ -140,3 +144,46 @@ def test_other_examples_have_other_tokens(tmp_path: Path) -> None:
     assert shards.missing() == []
     write_examples(tmp_path / "examples", 30, seed=1)
     assert len(TokenShards(shards.examples, WORDS).missing()) == 3
+
+
+def test_encoders_with_an_equal_tokenizer_share_their_tokens(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 10)
+    keys = {
+        TokenShards(examples, Plugin(name="bilstm", buckets=500, max_length=4, **options)).key
+        for options in ({}, {"hidden": 8}, {"dropout": 0.3})
+    }
+    assert len(keys) == 1
+    other = Plugin(name="bilstm", buckets=500, max_length=5)
+    assert TokenShards(examples, other).key not in keys
+
+
+def test_prediction_reads_the_tokens_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = write_examples(tmp_path / "examples", 40, dev=8, longest=9)
+    words = FitSpec(WORDS, Plugin(name="cross_entropy"), TrainingConfig(epochs=1), ("a", "b", "c"))
+    IN_PROCESS.fit_jobs([job(examples, tmp_path / "out")], words, str(tmp_path / "work"))
+    task, model = build_task(words), str(tmp_path / "out" / "model")
+
+    def predict(name: str) -> list[Any]:
+        out = Folder(str(tmp_path / name))
+        figures = predict_shards(
+            IN_PROCESS, Folder(examples), out, [model], task, folds=None, config=PredictConfig()
+        )
+        return [figures, *(out.read_table(shard).to_pylist() for shard in out.shards())]
+
+    shutil.copytree(tmp_path / "tokens", tmp_path / "aside")
+    shutil.rmtree(tmp_path / "tokens")
+    expected = predict("tokenised")
+    shutil.copytree(tmp_path / "aside", tmp_path / "tokens")
+    monkeypatch.setattr(WordTokenizer, "__call__", None)
+    assert predict("read") == expected
+    assert expected[0]["cut"] > 0
+
+
+@pytest.mark.slow
+def test_tasks_of_ray_make_them(tmp_path: Path, ray_embedded: None) -> None:
+    examples = write_examples(tmp_path / "examples", 40)
+    tokens.make_tokens([job(examples, tmp_path / "out")], spec(), ClusterConfig(), on_ray=True)
+    shards = TokenShards(examples, Plugin(name=TOY))
+    assert shards.missing() == []
+    name = Folder(examples).shards()[0]
+    assert shards.read(name).equals(shards.make(name))
