@@ -1,16 +1,14 @@
-"""Label-preserving augmentations of texts for views (LANE, SCL and LCL).
+"""What label-preserving augmentations of texts are made of, for views (LANE, SCL and LCL).
 
-| operation | effect | source |
+| source | what it gives | reference |
 |---|---|---|
-| `switch_out` | replaces n words by random ones, p(n) ~ exp(-n / tau) | Wang et al., EMNLP 2018 |
-| `drop_words` | leaves out words | Wei & Zou, "EDA", EMNLP 2019 |
-| `swap_words` | swaps words | Wei & Zou, "EDA", EMNLP 2019 |
-| `Synonyms` | replaces words by their neighbours in a table of word embeddings | |
-| `WordNet` | replaces words by members of their synsets | Miller, CACM 1995 |
-| `BackTranslation` | translates to another language and back with a user's function | Sennrich et al., ACL 2016 |
+| `switch_counts` | how many tokens SwitchOut replaces | Wang et al., EMNLP 2018 |
+| `Synonyms` | neighbours of a word in a table of word embeddings | |
+| `WordNet` | members of a word's synsets | Miller, CACM 1995 |
+| `BackTranslation` | a text translated to another language and back by a user's function | Sennrich et al., ACL 2016 |
 
-LANE does not state the replaced share; it is assumed to be 10 % of the words, for SwitchOut in expectation.
-The first five operate on tokens (applied by `training/views.py`), `BackTranslation` on texts.
+LANE does not state the replaced share; it is assumed to be 10 % of the words, for SwitchOut in expectation. The first three are
+applied to tokens by `training/rewrites.py`.
 """
 
 import functools
@@ -72,47 +70,9 @@ def switch_counts(length: int, share: float = SHARE) -> npt.NDArray[np.float64]:
 
 
 @functools.lru_cache(maxsize=512)
-def _most_switched(length: int, share: float) -> npt.NDArray[np.float64]:
+def switch_cumulative(length: int, share: float = SHARE) -> npt.NDArray[np.float64]:
+    """Probabilities of at most n = 0..length (`switch_counts`)."""
     return np.cumsum(switch_counts(length, share))
-
-
-def switch_out(
-    tokens: npt.ArrayLike, rng: np.random.Generator, vocabulary: npt.ArrayLike, share: float = SHARE
-) -> npt.NDArray[Any]:
-    """Replace n random tokens by random words of the vocabulary, both uniform, with n drawn as in
-    `switch_counts`.
-
-    Args:
-        tokens: [L] words, or token ids.
-        rng: random generator.
-        vocabulary: [V] the possible replacements; not empty.
-        share: expected share of replaced tokens.
-    """
-    switched, vocabulary = np.array(tokens), np.asarray(vocabulary)
-    count = int(np.searchsorted(_most_switched(len(switched), share), rng.random(), side="right"))
-    if count:
-        positions = rng.permutation(len(switched))[:count]
-        switched[positions] = vocabulary[rng.integers(len(vocabulary), size=len(positions))]
-    return switched
-
-
-def drop_words(tokens: npt.ArrayLike, rng: np.random.Generator, rate: float = SHARE) -> npt.NDArray[Any]:
-    """Leave out every token [L] with probability `rate`, but keep at least one."""
-    tokens = np.asarray(tokens)
-    kept = rng.random(len(tokens)) >= rate
-    if len(tokens) and not kept.any():
-        kept[rng.integers(len(tokens))] = True
-    return tokens[kept]
-
-
-def swap_words(tokens: npt.ArrayLike, rng: np.random.Generator, rate: float = SHARE) -> npt.NDArray[Any]:
-    """Swap two random tokens of [L], max(1, rate x length) times; a single token is unchanged."""
-    swapped = np.array(tokens)
-    if len(swapped) > 1:
-        for _ in range(max(1, round(rate * len(swapped)))):
-            pair = rng.choice(len(swapped), 2, replace=False)
-            swapped[pair] = swapped[pair[::-1]]
-    return swapped
 
 
 class Replacing:
@@ -128,15 +88,6 @@ class Replacing:
     def neighbours_of(self, words: Sequence[str]) -> list[list[str]]:
         """`neighbours` of many words, for those that find them faster together."""
         return [self.neighbours(word) for word in words]
-
-    def chosen(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-        """Mask [count] of the words to replace among the replaceable ones: each with probability `rate`, at
-        least one.
-        """
-        chosen = rng.random(count) < self.rate
-        if not chosen.any():
-            chosen[rng.integers(count)] = True
-        return chosen
 
 
 class WordNet(Replacing):

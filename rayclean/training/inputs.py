@@ -137,8 +137,7 @@ class TokenInputs(_Mapped):
     def flat(self, rows: Rows) -> tuple[npt.NDArray[np.int32], Rows]:
         """Token ids of the given rows, one after another, and how many of them are each row's; without a look at each row."""
         lengths = self.lengths(rows)
-        first = np.cumsum(lengths) - lengths
-        return self.tokens[np.repeat(self.offsets[rows] - first, lengths) + np.arange(lengths.sum())], lengths
+        return self.tokens[concatenated_ranges(self.offsets[rows], lengths)], lengths
 
     def tokens_of(self, rows: Rows) -> list[npt.NDArray[np.int32]]:
         """Token ids of each row, without padding."""
@@ -178,6 +177,16 @@ class WordInputs(TokenInputs):
     def words(self, rows: Rows) -> Rows:
         """Words per row."""
         return np.asarray(self.word_offsets[rows + 1] - self.word_offsets[rows])
+
+
+def concatenated_ranges(starts: Rows, lengths: Rows) -> Rows:
+    """The numbers of several ranges, one range after another.
+
+    >>> concatenated_ranges(np.array([10, 3]), np.array([2, 3]))
+    array([10, 11,  3,  4,  5])
+    """
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
 
 
 class FeatureInputs(_Mapped):

@@ -13,7 +13,7 @@ from rayclean.config import Config, Plugin, TrainingConfig
 from rayclean.fingerprints import fingerprint, stamp
 from rayclean.folder import Folder
 
-_VERSION = 11
+_VERSION = 12
 """Part of every job's key, raised when a change of the code changes the results of training."""
 
 FEWEST_SETTLED = 20

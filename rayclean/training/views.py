@@ -4,7 +4,7 @@
 |---|---|---|
 | `auto` | `synonyms` where the network reads tokens and has pre-trained embeddings, `dropout` elsewhere | |
 | `dropout` | nothing: only the networks' dropout differs (Gao et al., "SimCSE", EMNLP 2021) | |
-| `switch_out`, `drop`, `swap` | token ids replaced, left out or swapped, see `training/augment.py` | tokens |
+| `switch_out`, `drop`, `swap` | token ids replaced, left out or swapped, see `training/rewrites.py` | tokens |
 | `synonyms` | tokens replaced by their neighbours in the encoder's own table of token embeddings | a pre-trained encoder |
 | `wordnet` | tokens replaced by synonyms that are also tokens | a pre-trained encoder; NLTK and its corpus `wordnet` |
 | `"package.module:function"` | texts rewritten by a user function (back-translation), once for the whole data set | tokens |
@@ -25,23 +25,22 @@ from rayclean.errors import ConfigError
 from rayclean.functional.hashing import mix
 from rayclean.models.base import Encoder, Inputs, Tokenizer, pad_flat
 from rayclean.models.loading import encoder_class
-from rayclean.training.augment import (
-    Replacing,
-    Synonyms,
-    WordNet,
-    drop_words,
-    installed_wordnet,
-    swap_words,
-    switch_out,
+from rayclean.training.augment import Synonyms, WordNet, installed_wordnet
+from rayclean.training.inputs import (
+    FeatureInputs,
+    NetworkInputs,
+    Rows,
+    TokenInputs,
+    concatenated_ranges,
+    open_tokens,
 )
-from rayclean.training.inputs import FeatureInputs, NetworkInputs, Rows, TokenInputs, open_tokens
+from rayclean.training.rewrites import Replacement, TokenRows, Tokens, drop_tokens, swap_tokens, switch_out
 
 ON_TOKENS = ("switch_out", "drop", "swap", "synonyms", "wordnet")
 OF_EMBEDDINGS = ("synonyms", "wordnet")
 NAMES = ("auto", "dropout", *ON_TOKENS)
 
-Tokens = npt.NDArray[np.int32]
-Rewrite = Callable[[Tokens, np.random.Generator], Tokens]
+Rewrite = Callable[[TokenRows], TokenRows]
 
 
 def check_views(names: Sequence[str], encoder: Plugin, reads_tokens: bool) -> None:
@@ -155,30 +154,31 @@ class Views:
         self, rewrite: Rewrite, tokens: Tokens, lengths: Rows, seeds: npt.NDArray[np.uint64]
     ) -> tuple[Tokens, Rows]:
         """Rewrite every row from its first token that is not special to its last one; rows stand one after another."""
-        if isinstance(rewrite, Replacement):
-            rewrite.learn(tokens)
         starts = np.cumsum(lengths) - lengths
         places = np.arange(len(tokens))
-        inside = ~self.special[tokens]
+        ordinary = ~self.special[tokens]
         # Of a row without such a token the first one would stand behind the last one.
-        firsts = np.minimum.reduceat(np.where(inside, places, len(tokens)), starts)
-        lasts = np.maximum.reduceat(np.where(inside, places, -1), starts) + 1
-        found, rest, lengths = [], 0, lengths.copy()
-        for row, (first, last, seed) in enumerate(
-            zip(firsts.tolist(), lasts.tolist(), seeds.tolist(), strict=True)
-        ):
-            if first < last:
-                rewritten = rewrite(tokens[first:last], np.random.default_rng(seed))
-                found += [tokens[rest:first], rewritten]
-                lengths[row] += len(rewritten) - (last - first)
-                rest = last
-        return np.concatenate([*found, tokens[rest:]]), lengths
+        firsts = np.minimum.reduceat(np.where(ordinary, places, len(tokens)), starts)
+        lasts = np.maximum.reduceat(np.where(ordinary, places, -1), starts) + 1
+        before = np.where(firsts < lasts, firsts - starts, lengths)
+        inner = np.maximum(lasts - firsts, 0)
+        outside = np.ones(len(tokens), dtype=np.bool_)
+        outside[concatenated_ranges(starts + before, inner)] = False
+        found = rewrite(TokenRows(tokens[~outside], inner, seeds))
+        whole = lengths - inner + found.lengths
+        starts = np.cumsum(whole) - whole
+        inside = concatenated_ranges(starts + before, found.lengths)
+        view = np.empty(whole.sum(), dtype=np.int32)
+        rest = np.ones(len(view), dtype=np.bool_)
+        rest[inside] = False
+        view[inside], view[rest] = found.tokens, tokens[outside]
+        return view, whole
 
     def _rewrite(self, name: str, network: Encoder) -> Rewrite:
         if name == "drop":
-            return drop_words
+            return drop_tokens
         if name == "swap":
-            return swap_words
+            return swap_tokens
         if name == "switch_out":
             ordinary = np.flatnonzero(~self.special[: self.tokenizer.vocabulary]).astype(np.int32)
             return functools.partial(switch_out, vocabulary=ordinary)
@@ -186,44 +186,3 @@ class Views:
         assert words is not None  # an encoder with `pretrained_tokens` has both
         assert table is not None
         return Replacement(words, Synonyms(words, table) if name == "synonyms" else WordNet())
-
-
-class Replacement:
-    """A rewrite that replaces tokens that are whole words by other such tokens.
-
-    Args:
-        words: [V] word of each token id.
-        synonyms: replacements of a word, from the initial embeddings of the network or another source.
-    """
-
-    def __init__(self, words: Sequence[str], synonyms: Replacing):
-        self.words, self.synonyms = words, synonyms
-        self.number = {word: token for token, word in reversed(list(enumerate(words)))}
-        self.known = np.zeros(len(words), dtype=np.bool_)
-        self.replaceable = np.zeros(len(words), dtype=np.bool_)
-        self.near: dict[int, list[int]] = {}
-        """Replacements of each replaceable token, the best first."""
-
-    def learn(self, tokens: Tokens) -> None:
-        """Look up the replacements of tokens [N] that were not met before, all at once."""
-        new = np.unique(tokens[~self.known[tokens]]).tolist()
-        if not new:
-            return
-        self.known[new] = True
-        for token, words in zip(
-            new, self.synonyms.neighbours_of([self.words[token] for token in new]), strict=True
-        ):
-            if near := [self.number[word] for word in words if word in self.number]:
-                self.near[token], self.replaceable[token] = near, True
-
-    def __call__(self, tokens: Tokens, rng: np.random.Generator) -> Tokens:
-        """Replace some of the tokens [L]."""
-        self.learn(tokens)
-        places = np.flatnonzero(self.replaceable[tokens])
-        if not len(places):
-            return tokens
-        changed = tokens.copy()
-        for place in places[self.synonyms.chosen(len(places), rng)]:
-            near = self.near[int(tokens[place])]
-            changed[place] = near[int(rng.integers(len(near)))]
-        return changed

@@ -15,6 +15,7 @@ from rayclean.models.loading import build_encoder
 from rayclean.training.inputs import open_tokens
 from rayclean.training.views import Views, check_views
 from tests.models.tiny import write
+from tests.training.test_rewrites import rows_of_tokens
 from tests.training.toys import TOY, write_examples
 
 
@@ -41,7 +42,7 @@ def made(names: tuple[str, ...], examples: str, plugin: Plugin) -> tuple[Views, 
 def rewriting(views: Views, name: str) -> Callable[[list[int]], list[int]]:
     """A rewrite of lists of tokens, without luck."""
     rewrite = views.rewrites[name]
-    return lambda tokens: rewrite(np.array(tokens, dtype=np.int32), np.random.default_rng(0)).tolist()
+    return lambda tokens: rewrite(rows_of_tokens([tokens])).tokens.tolist()
 
 
 def rows_of(batch: dict[str, Any]) -> list[list[int]]:
@@ -83,6 +84,22 @@ def test_a_view_depends_on_its_example_and_epoch_alone(examples: str, bert: Plug
         alone = rows_of(views.batch(ids[[row]], rows[[row]], epoch=2))
         assert alone == [together[row], together[10 + row], together[20 + row]]
     assert rows_of(views.batch(ids, rows, epoch=3)) != together
+
+
+def test_rows_without_words_stay_as_they_are_beside_others(examples: str, bert: Plugin) -> None:
+    """A row of special tokens alone, rows that get shorter, and their neighbours."""
+    views, inputs, _ = made(("drop", "swap", "switch_out"), examples, bert)
+    texts = [tokens.tolist() for tokens in inputs.tokens_of(np.arange(3))]
+    rows = [[2, 3], texts[0], [2], texts[1], texts[2], [2, 3]]
+    for name, rewrite in views.rewrites.items():
+        tokens, lengths = np.concatenate(rows).astype(np.int32), np.array([len(row) for row in rows])
+        found, lengths = views._view(rewrite, tokens, lengths, np.arange(6, dtype=np.uint64))
+        view = [part.tolist() for part in np.split(found, np.cumsum(lengths)[:-1])]
+        assert [view[0], view[2], view[5]] == [[2, 3], [2], [2, 3]]
+        for number in (1, 3, 4):
+            assert (view[number][0], view[number][-1]) == (2, 3)
+            assert 3 <= len(view[number]) <= len(rows[number])
+            assert name != "swap" or sorted(view[number]) == sorted(rows[number])
 
 
 def test_synonyms_are_neighbours_in_the_encoder_s_own_table(examples: str, bert: Plugin) -> None:
