@@ -209,8 +209,8 @@ def _audited(audit: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     if case == "too few answers":
         found.append(
             f"Among labels that nobody doubted {_rate(audit['among_rest'])} are wrong, where detection expects "
-            f"{format_percent(audit['expected_rest'])}: answers to the questions that are open ({_command('audit', config)}), or to "
-            "more of them (audit.suspects, audit.random), narrow this down."
+            f"{format_percent(audit['expected_rest'])}: answers to the questions that are open "
+            f"({_command('audit', config)}), or to more of them (audit.suspects, audit.random), narrow this down."
         )
     return found
 
@@ -237,8 +237,8 @@ def _needed_answers(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> st
     which = f"all {count:,}" if first == count else f"the {first:,} surest of {count:,}"
     every = needed_answers(count, rule.target, rule.delta, 0)[0]
     return (
-        f"{least} answers without a wrong one ({_command('certify', config)}) certify with {format_percent(1 - rule.delta)} certainty "
-        f"that {format_percent(rule.target)} of {which} changes are right"
+        f"{least} answers without a wrong one ({_command('certify', config)}) certify with "
+        f"{format_percent(1 - rule.delta)} certainty that {format_percent(rule.target)} of {which} changes are right"
         f"{'' if first == count else f'; all {count:,} take at least {every}'}."
     )
 
