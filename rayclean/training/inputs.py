@@ -207,13 +207,11 @@ class FeatureInputs(_Mapped):
 
 def _write_tokens(shards: TokenShards, folder: Path) -> dict[str, Any]:
     """Put shards, one after another, into files as flat as memory is; only those that nobody made before are tokenised here."""
-    source = Folder(shards.examples)
     ids, truncated = [], 0
     lengths: dict[str, list[Rows]] = {}
     with ExitStack() as stack:
         files = {name: stack.enter_context(open(folder / _FILES[name][0], "wb")) for name in shards.lists}
-        for shard in source.shards():
-            table = shards.read(shard)
+        for table in shards.tables():
             ids.append(table["example_id"].to_numpy())
             truncated += pc.sum(table["cut"]).as_py() or 0
             for name, file in files.items():
@@ -224,7 +222,7 @@ def _write_tokens(shards: TokenShards, folder: Path) -> dict[str, Any]:
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(each), dtype=np.int64)])
         np.save(folder / _FILES[name][1], offsets)
     _write_ids(ids, folder)
-    return {"truncated": truncated, "source": source.path()}
+    return {"truncated": truncated, "source": Folder(shards.examples).path()}
 
 
 def _write_features(source: Folder, folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ not made again, later trainings on the same examples find it, and so does a node
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -77,12 +77,14 @@ class TokenShards:
         self.folder.write_table(table, shard)
         return len(table)
 
-    def read(self, shard: str) -> pa.Table:
-        """A shard (`example_id`, `cut` and `lists`), made where it is not there."""
-        return self.folder.read_table(shard) if self.folder.exists(shard) else self.make(shard)
+    def tables(self) -> Iterator[pa.Table]:
+        """All shards in their order; those that are missing are made, and not written."""
+        folder, missing = self.folder, set(self.missing())
+        for shard in Folder(self.examples).shards():
+            yield self.make(shard) if shard in missing else folder.read_table(shard)
 
     def make(self, shard: str) -> pa.Table:
-        """Tokenise the texts of a shard."""
+        """Tokenise the texts of a shard: columns `example_id`, `cut` and `lists`."""
         tokenizer = self.tokenizer
         column = "tokens" if self.per_token else "text"
         table = Folder(self.examples).read_table(shard, columns=["example_id", column])
