@@ -30,8 +30,8 @@ Differences from the paper, whose inequalities and constants are not public (opt
   paper does not say. Trainings no longer than the warm-up choose among all epochs.
 * A subset's mean loss is weighted by its share of the batch: rare ones do not dominate (`subset_scale`).
 * The answer is not taken as it is: `functional.decision.decide` weighs it and co-prediction's log-odds, per epoch, by what
-  `relabel`'s control questions say the annotator is worth, as for suspects (`accept`). A label that is neither the given nor
-  the predicted one abstains, since pairs alone are measured; an annotator not surely better than chance is not asked.
+  `relabel`'s control questions say the annotator is worth, as for suspects (`accept`). Pairs alone are measured, so
+  questions are between given and predicted label, and a third one abstains (`candidates`); none go to one no better than chance.
 * Purified examples without an answer (budget, failure, abstention) train as hard ones (`without_answer`).
 * EmbMix as in SelfMix (`alpha`, `temperature`) within the hard examples of the global batch (`mix_pool`), without a pseudo-label
   term. Soft target and trust in the label are the two networks' mean in this very forward pass, not as of the last review; the

@@ -37,9 +37,9 @@ class NoiseALOptions(Options):
     """Reliable examples shown with a question; 0: none."""
     selector: Literal["nearest", "random"] = "nearest"
     """Demonstrations: the nearest by the strong network's features, or random ones."""
-    candidates: Literal["all", "binary"] = "all"
-    """Possible answers: every label (paper), or {given, predicted}. A third label decides nothing, unless control questions
-    cannot measure the annotator: the example trains as one without an answer."""
+    candidates: Literal["binary", "all"] = "binary"
+    """Possible answers: the given and the predicted label, or every label (paper). Among all, a third label decides nothing,
+    unless control questions cannot measure the annotator: the example trains as one without an answer."""
     accept: float = Field(0.6, ge=0.5, le=1)
     """Least probability that the predicted label is right, by the networks and the annotator's answer together, the annotator
     believed as far as control questions of `relabel` show; the purified example is then trained on that label. Of an annotator

@@ -14,7 +14,7 @@ suspects; where given labels are trained on, or development labels are declared 
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -278,13 +278,16 @@ def _annotator(
         yield None
         return
     annotator, relabel = build_annotator(config, tuple(labels)), config.relabel
-    annotator.check()
     calibration = annotator.calibration(relabel.calibration, len(labels))
     budget = replace(Budget.of(annotator), max_queries=None)  # a method counts its queries itself
     measured = _measured(config, run, labels)
     if remark := remark_on(config.annotator.name, measured):
         logger.warning("train: %s", remark)
-    with engines.hosted(annotator, run.url(), trains=True) as ready:
+    is_asked = measured is None or measured.worth.above_chance
+    if is_asked:
+        annotator.check()
+    # A model that will not be asked is not started.
+    with engines.hosted(annotator, run.url(), trains=True) if is_asked else nullcontext(annotator) as ready:
         used = _used(out) if run.shares_ledger else None
         asking = AskingPlan(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)
         with engines.consulting(

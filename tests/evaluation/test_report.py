@@ -96,6 +96,8 @@ VERB_METRICS = {
 
 
 CONFIG = {
+    "output": "runs",
+    "name": "news",
     "method": {"name": "cross_entropy"},
     "audit": {"suspects": 50, "random": 50},
     "relabel": {"certify": None},

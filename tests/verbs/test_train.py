@@ -14,6 +14,7 @@ from rayclean.errors import ArtifactError, ConfigError
 from rayclean.functional.worth import Worth
 from rayclean.models.loading import load_encoder
 from rayclean.run import Run
+from rayclean.runtime.engines import Engines
 from rayclean.schema import LABELS, Label, LabelSet
 from rayclean.verbs import train
 from tests.training.toys import TOY, write_examples
@@ -152,9 +153,19 @@ def test_wrong_names_and_options_are_refused_before_work(prepared: Run) -> None:
     [(145, 150, None), (75, 150, "no better than chance"), (0, 0, "nothing is known of simulated")],
 )
 def test_a_method_asks_whom_relabel_found_better_than_chance(
-    prepared: Run, caplog: pytest.LogCaptureFixture, right: int, controls: int, said: str | None
+    prepared: Run,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    right: int,
+    controls: int,
+    said: str | None,
 ) -> None:
-    """By what stands in relabel's manifest; nobody is paid otherwise, and the log says why once."""
+    """By what stands in relabel's manifest; otherwise nobody is paid, no model is started, and the log says why once."""
+    started: list[Any] = []
+    hosted = Engines.hosted
+    monkeypatch.setattr(
+        Engines, "hosted", lambda *args, **options: started.append(args) or hosted(*args, **options)
+    )
     manifest = json.loads(prepared.read_text("relabel", "manifest.json"))
     measured = Measured(Worth(right, controls), controls, right, np.zeros(3), 0.0)
     manifest["metrics"] = {"judged": [{"name": "simulated", **measured.to_json()}]}
@@ -165,7 +176,7 @@ def test_a_method_asks_whom_relabel_found_better_than_chance(
     one = config(prepared, method=method, annotator={"name": "simulated"}, train=training)
     with caplog.at_level("WARNING"):
         metrics = train.run(one, prepared, prepared.begin("train", "print"))
-    assert (metrics["annotator"]["asked"] > 0) == (said is None)
+    assert (metrics["annotator"]["asked"] > 0) == bool(started) == (said is None)
     remarks = [record.getMessage() for record in caplog.records if "simulated" in record.getMessage()]
     assert len(remarks) == (said is not None)
     assert said is None or said in remarks[0]
