@@ -101,10 +101,10 @@ def _print_result(run: "Run", verb: str) -> None:
     console = Console()
     if verb == "evaluate":
         from rayclean.evaluation.formatting import format_units
-        from rayclean.evaluation.report import run_table
+        from rayclean.evaluation.report import run_summary
 
         metrics = run.read_json("metrics.json")
-        console.print(run_table(metrics, run.read_json("config.json")))
+        console.print(run_summary(metrics, run.read_json("config.json")))
         print_plain(console, f"report: {run.url('report.html')}")
         print_plain(
             console,

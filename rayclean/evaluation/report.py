@@ -1,4 +1,4 @@
-"""The report: one page that needs no network, and the table that the command line prints.
+"""The report: one page that needs no network, and the summary that the command line prints.
 
 Everything that comes from data (texts, labels, answers, config values) is escaped by jinja2, or by
 `plots.plain_values` where plotly draws it.
@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from rayclean.annotations import DECISIONS
 from rayclean.evaluation import metrics as figures
@@ -113,8 +116,8 @@ def render_report(metrics: Mapping[str, Any], inputs: ReportInputs) -> str:
     return render_page("report.html.jinja", values)
 
 
-def run_table(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> Table:
-    """The verdict and the headline figures for a terminal.
+def run_summary(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> Group:
+    """The verdict, and a table of the headline figures, for a terminal.
 
     Args:
         metrics: the content of `metrics.json`.
@@ -124,22 +127,16 @@ def run_table(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> Table:
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_column(style="dim")
-    for alarm in metrics["alarms"]:
-        table.add_row("Look first", "", escape(alarm), style="bold red")
-    found = run_verdict(metrics, config)
-    table.add_row(
-        "Verdict",
-        "",
-        escape(" ".join([f"{found.title}.", *found.sentences, found.certificate])),
-        style="cyan",
-    )
     for card in headlines(metrics):
         table.add_row(escape(card.title), escape(card.value), escape(card.brief))
     for name, text in metrics["measured_on"].items():
         table.add_row(f"{name} measured on", "", escape(text))
     for note in metrics["notes"]:
         table.add_row("note", "", escape(note), style="yellow")
-    return table
+    found = run_verdict(metrics, config)
+    verdict = Text(" ".join([*found.sentences, found.certificate]), overflow="fold")
+    alarms = [Text(f"Look first: {alarm}", style="bold red", overflow="fold") for alarm in metrics["alarms"]]
+    return Group("", *alarms, Text(found.title, style="bold cyan"), Padding(verdict, (0, 0, 1, 2)), table)
 
 
 def _verbs(metrics: Mapping[str, Any], inputs: ReportInputs) -> list[dict[str, Any]]:

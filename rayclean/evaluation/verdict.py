@@ -4,6 +4,7 @@ Which case it is (random-like noise, systematic noise, not known by an audit's f
 many labels changed and were referred, what harm is to be expected, and what is certified or what a certificate would take.
 """
 
+import os
 import posixpath
 import shlex
 from collections.abc import Mapping
@@ -165,8 +166,11 @@ def _offer(config: Mapping[str, Any]) -> str:
 
 
 def _command(name: str, config: Mapping[str, Any]) -> str:
-    """The command as this run's reader types it."""
-    return f"rayclean {name} {shlex.quote(posixpath.join(config['output'], config['name']))}"
+    """The command for this run, as it is typed in the folder where the run was started."""
+    run, here = posixpath.join(config["output"], config["name"]), os.getcwd()
+    if run.startswith(f"{here}/"):
+        run = run[len(here) + 1 :]
+    return f"rayclean {name} {shlex.quote(run)}"
 
 
 def _changes(metrics: Mapping[str, Any]) -> str:

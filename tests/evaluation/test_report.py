@@ -273,7 +273,7 @@ def test_quality_histogram_counts_all() -> None:
 
 def test_terminal_table_shows_the_headlines_and_no_markup(counts: RunCounts) -> None:
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(report.run_table(measured(counts), CONFIG))
+    console.print(report.run_summary(measured(counts), CONFIG))
     text = console.export_text()
     assert "42.9 % → 28.6 %" in text
     assert "1 of 4 right labels made wrong" in text
@@ -283,6 +283,14 @@ def test_terminal_table_shows_the_headlines_and_no_markup(counts: RunCounts) -> 
     assert "1,200 are referred to a person" in text
     assert "counts as right with 82.0 %" in " ".join(text.split())
     assert EVIL in text
+
+
+def test_the_terminal_shows_the_whole_command_in_eighty_columns(counts: RunCounts) -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    run = "a-folder-of-a-name-that-is-longer-than-one-line/" * 2 + "news"
+    output, _, name = run.rpartition("/")
+    console.print(report.run_summary(measured(counts), CONFIG | {"output": output, "name": name}))
+    assert f"(raycleanaudit{run})" in re.sub(r"\s", "", console.export_text())
 
 
 BELIEVED = {

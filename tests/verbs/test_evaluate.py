@@ -13,7 +13,7 @@ from rayclean import parse_config, schema
 from rayclean.annotations import ANNOTATIONS
 from rayclean.config import Config
 from rayclean.errors import ArtifactError
-from rayclean.evaluation.report import run_table
+from rayclean.evaluation.report import run_summary
 from rayclean.evaluation.run_figures import run_figures
 from rayclean.run import Run
 from rayclean.schema import EXAMPLES, LABELS, REJECTED, TRUTH, Label, LabelSet
@@ -389,6 +389,6 @@ def test_alarms_open_the_report_and_the_table(tmp_path: Path, labelled: dict) ->
     assert "detect: 96% of the labels &lt;b&gt;would&lt;/b&gt; be wrong" in page
     assert page.index("figures that can hardly be true") < page.index('aria-label="Verdict"')
     console = Console(file=io.StringIO(), width=200)
-    console.print(run_table(metrics, config.model_dump(mode="json")))
+    console.print(run_summary(metrics, config.model_dump(mode="json")))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert 0 < shown.index("Look first") < shown.index("Verdict")
+    assert 0 < shown.index("Look first") < shown.index("Not audited")
