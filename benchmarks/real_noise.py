@@ -320,6 +320,7 @@ def main() -> None:
         default=[],
         help="results of this script whose annotators are added, such as served",
     )
+    parser.add_argument("--questions", type=int, help="most questions to the language model, per set")
     parser.add_argument("--whole", action="store_true", help="train and evaluate, too")
     parser.add_argument("--runs", type=Path, help="keep the run folders here")
     parser.add_argument("--small", action="store_true", help="BBC News, no LLM")
@@ -346,6 +347,8 @@ def main() -> None:
                 if annotator == "served" and seed != args.seeds[0]:
                     continue
                 here = [] if annotator == "served" else ["cluster.ray=false"]
+                if annotator == "served" and args.questions is not None:
+                    here.append(f"annotator.max_queries={args.questions}")
                 if annotator.endswith(CLEAN_DEV):
                     dev = args.data / name / "validation.parquet"
                     if name == "bbc_news" or not dev.exists():
@@ -378,6 +381,7 @@ def main() -> None:
     config = {
         "sets": args.sets,
         "annotators": args.annotators,
+        "questions": args.questions,
         "share": PRECISION_SHARE,
         "verbs": list(verbs),
     }
