@@ -73,10 +73,15 @@ def ask(checkout: Path, dataset: dict[str, Any], work: Path, questions: int, con
     """Run a version up to relabel, in a process of its own, with an empty cache and an empty ledger."""
     import tomli_w
 
-    annotator = {
-        "name": "served", "model": "smollm2-135m", "max_queries": questions, "concurrency": 8, "server": {"dtype": "float32"},
-    }  # fmt: skip
-    relabel = {"demonstrations": 4} | ({"controls": controls} if controls else {})
+    annotator = {"name": "served", "model": "smollm2-135m", "concurrency": 8, "server": {"dtype": "float32"}}
+    relabel = {"demonstrations": 4}
+    if controls:
+        annotator, relabel = (
+            annotator | {"max_queries": questions + controls},
+            relabel | {"controls": controls},
+        )
+    else:  # where the budget was before annotators were measured
+        relabel |= {"max_queries": questions}
     config = {
         "name": "run", "output": str(work), "dataset": dataset, "encoder": {"name": "bag_of_words"},
         "annotator": annotator, "relabel": relabel,
