@@ -16,6 +16,9 @@ _VARIABLES = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # delay until the end of a training is noticed
     "TOKENIZERS_PARALLELISM": "false",
+    # Seconds until the HTTP side of Ray Serve must answer: on a busy machine its start takes longer than Serve's own 5, and one
+    # that is killed and started anew under `serve.start` is an error.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "VLLM_LOGGING_LEVEL": "WARNING",  # Ray Serve LLM imports vLLM
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a trial's results are written into its own folder
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the caller handles Ctrl-C
