@@ -1,4 +1,4 @@
-"""Values that hold while a block runs: of a context variable, and the working folder."""
+"""Values that hold while a block runs: of a context variable, of an environment variable, and the working folder."""
 
 import os
 from collections.abc import Iterator
@@ -19,6 +19,20 @@ def bound(variable: ContextVar[T], value: T) -> Iterator[None]:
         yield
     finally:
         variable.reset(token)
+
+
+@contextmanager
+def environment_set(name: str, value: str) -> Iterator[None]:
+    """Give an environment variable of this process a value in the block; afterwards it has its former one, or none."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def working_in(folder: str) -> AbstractContextManager[None]:

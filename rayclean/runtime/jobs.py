@@ -17,7 +17,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from requests.exceptions import RequestException
@@ -27,6 +27,7 @@ from rayclean.faults import faults_explained
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.runtime import cluster
+from rayclean.scoped import environment_set
 
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
@@ -220,21 +221,9 @@ def _job(details: JobDetails, prefix: str) -> RunJob | None:
     )
 
 
-@contextmanager
-def _address(address: str | None) -> Iterator[None]:
+def _address(address: str | None) -> AbstractContextManager[None]:
     """Let an explicit address take precedence over the environment, which Ray itself prefers."""
-    if address is None:
-        yield
-        return
-    kept = os.environ.get("RAY_API_SERVER_ADDRESS")
-    os.environ["RAY_API_SERVER_ADDRESS"] = address
-    try:
-        yield
-    finally:
-        if kept is None:
-            del os.environ["RAY_API_SERVER_ADDRESS"]
-        else:
-            os.environ["RAY_API_SERVER_ADDRESS"] = kept
+    return nullcontext() if address is None else environment_set("RAY_API_SERVER_ADDRESS", address)
 
 
 @contextmanager

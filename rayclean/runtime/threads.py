@@ -1,8 +1,9 @@
 """Numbers of threads per process, such that the processes on one machine do not oversubscribe its cores."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+
+from rayclean.scoped import environment_set
 
 
 def physical_threads() -> int:
@@ -20,18 +21,9 @@ def tokenize_on(threads: int) -> None:
     os.environ["RAYON_NUM_THREADS"] = str(threads)
 
 
-@contextmanager
-def tokenizing_on_all_cores() -> Iterator[None]:
+def tokenizing_on_all_cores() -> AbstractContextManager[None]:
     """Tokenizers use all cores of this machine in the block, where whatever else would use them waits."""
-    before = os.environ.get("TOKENIZERS_PARALLELISM")
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TOKENIZERS_PARALLELISM"]
-        else:
-            os.environ["TOKENIZERS_PARALLELISM"] = before
+    return environment_set("TOKENIZERS_PARALLELISM", "true")
 
 
 def own_threads(sharers: int = 1, processes: int = 1) -> int:
