@@ -211,8 +211,9 @@ class RelabelConfig(Options):
     accept: float = 0.6
     """Lowest probability (0.5 to 1) that the suggested label is right, by model and annotator together, that changes a label:
     harm / (harm + gain) of the two kinds of outcome. A higher value harms fewer right labels and repairs fewer wrong
-    ones. It is a floor: where the model decides alone, a label changes from 0.85 on, and changes of suspects of which the
-    answers do not show with 99 % certainty that most are right wait for a person, however probable each is."""
+    ones. It is a floor: where the model decides alone, labels change from 0.85 on, if three or more do, and changes of
+    suspects of which the answers do not show with 99 % certainty that most are right wait for a person, however probable each
+    is."""
     max_harm: float | None = Field(None, ge=0, le=1)
     """Largest share of the right labels that may be made wrong, shown by an audit with 95 % certainty; without an audit no
     label changes then. What may not change stays proposed, for a person. `None`: no limit."""

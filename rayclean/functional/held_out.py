@@ -20,7 +20,7 @@ _Counts = npt.NDArray[np.int64]
 
 
 def held_out_splits(
-    ids: Ids, groups: Ids, labels: Labels, seed: int, test: float, dev: float
+    ids: Ids, groups: Ids, labels: Labels, seed: int, test: float, dev: float, draw: str = "split"
 ) -> npt.NDArray[np.int8]:
     """The split [N] of every example: 0 is trained on, 1 is development, 2 is test.
 
@@ -32,12 +32,13 @@ def held_out_splits(
         seed: another seed gives other splits.
         test: share of the groups that is test.
         dev: share that is development; less than 1 together.
+        draw: another name gives other splits, too, independent of these.
 
     >>> held_out_splits(np.arange(8), np.array([7, 7, 1, 2, 3, 4, 5, 6]), np.array([0] * 5 + [1] * 3), 0, 0.3, 0.2).tolist()
     [1, 1, 2, 0, 0, 2, 0, 0]
     """
     unique, classes, member = classes_of_groups(ids, groups, labels)
-    by_class = np.lexsort((mix(unique, seed, "split"), classes))
+    by_class = np.lexsort((mix(unique, seed, draw), classes))
     names, sizes = np.unique(classes, return_counts=True)
     tests, devs = held_out_counts(names, sizes, seed, test, dev)
     of_group = np.zeros(len(unique), dtype=np.int8)

@@ -15,6 +15,7 @@ from rayclean.functional.lookup import lookup
 from rayclean.functional.types import Bools, Ids
 from rayclean.hashing import text_group
 from rayclean.schema import FOLDS
+from rayclean.training.label_columns import class_of_each
 
 _Rows = tuple[str, Ids, Ids, Ids, npt.NDArray[np.int64]]
 _Mapper = Callable[[Callable[[str], _Rows], Iterable[str]], Iterator[_Rows]]
@@ -91,6 +92,4 @@ def _read(examples: str, shard: str) -> _Rows:
         named = load.read_table("groups", shard).sort_by("example_id")
         position, hit = lookup(named["example_id"].to_numpy(), ids)
         groups = np.where(hit, named["group"].to_numpy()[position], copies)
-    labels, none = table["given_label"], np.full(len(table), -1, dtype=np.int64)
-    known = none if pa.types.is_list(labels.type) else labels.fill_null(-1).to_numpy().astype(np.int64)
-    return shard, ids, groups, copies, known
+    return shard, ids, groups, copies, class_of_each(table["given_label"])

@@ -51,8 +51,8 @@ class ExampleSelection:
 
     kind: Literal["split", "fold"] = "split"
     """`split`: the train and dev examples of the data set. `fold`: all examples (train and dev) outside fold
-    `fold` that stand for the copies of their text; of these a hash of their group selects a share of `dev_share` as
-    development examples."""
+    `fold` that stand for the copies of their text; of the groups of each class among these a share of `dev_share`
+    are development examples (`functional.held_out`)."""
     fold: int = -1
     folds: str = ""
     """Folder of shards with the fold of every example (`schema.FOLDS`)."""

@@ -19,7 +19,7 @@ from rayclean.annotations import UNDECIDED
 from rayclean.config import Plugin
 from rayclean.errors import DataError
 from rayclean.folder import Folder
-from rayclean.functional.hashing import uniform
+from rayclean.functional.held_out import held_out_splits
 from rayclean.functional.lookup import lookup
 from rayclean.hashing import int64
 from rayclean.models.base import Inputs
@@ -27,7 +27,13 @@ from rayclean.tasks.base import Task
 from rayclean.training.fold_table import read_folds
 from rayclean.training.inputs import NetworkInputs, Rows, WordInputs, open_inputs, reads_features
 from rayclean.training.job import FEWEST_SETTLED, FitJob
-from rayclean.training.label_columns import known_labels, largest_label, read_label_column, shards_with
+from rayclean.training.label_columns import (
+    class_of_each,
+    known_labels,
+    largest_label,
+    read_label_column,
+    shards_with,
+)
 
 
 @dataclass(frozen=True)
@@ -128,18 +134,18 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], task: Task, featured: 
                 f"{ids[~found][0]}); it was made from other examples: run the verb that writes it again"
             )
         labels = label_values.take(pa.array(position))
-    train, dev = _select(job, ids, splits)
+    train, dev = select_examples(job, ids, splits, class_of_each(given))
     train, dev = train & known_labels(labels), dev & known_labels(given)
     if job.data.sources is not None:
         dev &= known_labels(labels)
     if not train.any():
-        raise _nothing_to_train(job, len(ids))
+        raise nothing_to_train(job, len(ids))
     trained, given_dev, final_dev = (
         column.filter(pa.array(mask)) for column, mask in ((labels, train), (given, dev), (labels, dev))
     )
     largest = max(largest_label(column) for column in (trained, given_dev, final_dev))
     if largest >= task.outputs:
-        raise _too_large(job, largest, task)
+        raise label_too_large(job, largest, task)
     inputs = open_each(job, encoders, task, featured)
 
     def part(mask: npt.NDArray[np.bool_], values: pa.Array) -> Part:
@@ -167,67 +173,6 @@ def _final_dev(sources: str, part: Part) -> FinalDev:
     return FinalDev(part, counts, int(settled.sum()))
 
 
-@dataclass(frozen=True)
-class SharedData:
-    """The examples of jobs that read the same data, such as the folds of self-prediction."""
-
-    inputs: NetworkInputs
-    examples: str
-    """Folder of example shards."""
-    part: Part
-    """All N examples with a label."""
-    train: npt.NDArray[np.bool_]
-    """[J, N] which examples train the network of each job."""
-    dev: npt.NDArray[np.bool_]
-    """[J, N] by which examples the best epoch of each job is chosen."""
-    pool: Rows
-    """Positions of the examples that train any network, in an order that depends on their texts alone where they are
-    selected by folds."""
-
-    def of_job(self, place: int, name: str) -> JobData:
-        """The data of one job, by its place among all; its network has a name."""
-
-        def part(mask: npt.NDArray[np.bool_]) -> Part:
-            all_ = self.part
-            rows = {name: next(iter(all_.rows.values()))[mask]}
-            return Part(all_.ids[mask], all_.labels.filter(pa.array(mask)), rows, all_.task)
-
-        return JobData({name: self.inputs}, part(self.train[place]), part(self.dev[place]), self.examples)
-
-
-def open_shared(jobs: Sequence[FitJob], encoder: Plugin, task: Task) -> SharedData:
-    """Read once what all jobs train on, by the given labels.
-
-    Args:
-        jobs: of the same `data`, without labels of their own.
-        encoder: of all networks; it answers once for a text.
-        task: what a label is.
-
-    Raises:
-        DataError: a job has no training example, a label is outside the classes, or an example has no features.
-    """
-    data = jobs[0].data
-    assert all(job.data == data for job in jobs)
-    assert data.labels is None
-    ids, given, splits = read_label_column(data.examples, "given_label")
-    known = known_labels(given)
-    ids, given, splits = ids[known], given.filter(pa.array(known)), splits[known]
-    masks = [_select(job, ids, splits) for job in jobs]
-    train, dev = (np.stack([mask[which] for mask in masks]) for which in (0, 1))
-    for job, chosen in zip(jobs, train, strict=True):
-        if not chosen.any():
-            raise _nothing_to_train(job, len(known))
-    if (largest := largest_label(given)) >= task.outputs:
-        raise _too_large(jobs[0], largest, task)
-    inputs = open_inputs(data.examples, data.features, encoder)
-    rows = inputs.rows(ids)
-    part = Part(ids, given, {job.name: rows for job in jobs}, task)
-    pool = np.flatnonzero(train.any(axis=0))
-    if jobs[0].select.kind == "fold":
-        pool = pool[np.argsort(read_folds(jobs[0].select.folds, ids[pool]).copies, kind="stable")]
-    return SharedData(inputs, data.examples, part, train, dev, pool)
-
-
 def open_each(
     job: FitJob, encoders: Mapping[str, Plugin], task: Task, featured: Plugin
 ) -> dict[str, NetworkInputs]:
@@ -248,13 +193,15 @@ def features_read(job: FitJob, encoder: Plugin, task: Task, featured: Plugin) ->
     return job.data.features if cached else None
 
 
-def _nothing_to_train(job: FitJob, examples: int) -> DataError:
+def nothing_to_train(job: FitJob, examples: int) -> DataError:
+    """The error where none of the examples of a job trains it."""
     return DataError(
         f"{job.name}: no training example among the {examples} of {job.data.examples}; check the split"
     )
 
 
-def _too_large(job: FitJob, largest: int, task: Task) -> DataError:
+def label_too_large(job: FitJob, largest: int, task: Task) -> DataError:
+    """The error where labels are not those of a task's classes."""
     return DataError(
         f"{job.name}: label {largest} found, expected less than {task.outputs}: run 'rayclean load CONFIG --again'"
     )
@@ -270,18 +217,31 @@ def _check_words(job: FitJob, part: Part, words: Rows) -> None:
         )
 
 
-def _select(
-    job: FitJob, ids: Rows, dev: npt.NDArray[np.bool_]
+def select_examples(
+    job: FitJob, ids: Rows, dev: npt.NDArray[np.bool_], classes: Rows
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which of some examples [N] a job learns from, and by which its best epoch is chosen.
+
+    Args:
+        job: which examples it selects.
+        ids: their ids.
+        dev: [N] whether the data set has them in its development split.
+        classes: [N] of their given labels; -1 where there is none, or more than one.
+    """
     if job.select.kind == "split":
         return ~dev, dev & ~np.isin(ids, _shared(job.data.examples))
     folds = read_folds(job.select.folds, ids)
     seen = (folds.fold != job.select.fold) & folds.stands
-    held_back = uniform(folds.group, job.seed, "fold-dev") < job.select.dev_share
-    if not (
-        seen & ~held_back
-    ).any():  # of a few groups all may be drawn, and something must be left to learn from
-        held_back = np.zeros(len(ids), dtype=np.bool_)
+    held_back = np.zeros(len(ids), dtype=np.bool_)
+    held_back[seen] = held_out_splits(
+        ids[seen],
+        folds.group[seen],
+        classes[seen],
+        job.seed,
+        test=0.0,
+        dev=job.select.dev_share,
+        draw="fold-dev",
+    )
     return seen & ~held_back, seen & held_back
 
 

@@ -24,6 +24,13 @@ def largest_label(labels: pa.Array) -> int:
     return -1 if found is None else int(found)
 
 
+def class_of_each(labels: pa.Array) -> Rows:
+    """The class [N] of each label; -1 where it is not known, or labels are more than one class."""
+    if pa.types.is_list(labels.type):
+        return np.full(len(labels), -1, dtype=np.int64)
+    return np.asarray(labels.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
 def shards_with(url: str, needed: list[str]) -> Iterator[pa.Table]:
     """The tables of a folder, which have some columns, one at a time."""
     folder = Folder(url)

@@ -34,11 +34,12 @@ from rayclean.models.precision import training_autocast
 from rayclean.training import checkpoint, job_outputs, setup, steps
 from rayclean.training.collectives import Collectives
 from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
-from rayclean.training.job_data import JobData, open_shared
+from rayclean.training.job_data import JobData
 from rayclean.training.loop import finished_result
 from rayclean.training.passes import BATCH_SIZE
 from rayclean.training.row_adam import RowAdamW
 from rayclean.training.sampler import global_batches
+from rayclean.training.shared_data import open_shared
 from rayclean.training.worker import Worker
 
 BATCHES = 256
@@ -154,9 +155,7 @@ class _Training:
         self.epochs: int = self.options.epochs or first.default_epochs
         self.patience: int = self.options.patience or first.default_patience
         self.rate: float = self.options.learning_rate or first.default_learning_rate
-        learnt = int(self.data.train.sum()) / len(
-            jobs
-        )  # examples of a network: a batch has so many rows for each
+        learnt = self.data.learnt  # a batch has so many rows for each network
         size = self.options.batch_size or max(BATCH_SIZE, math.ceil(learnt / BATCHES))
         size *= self.options.accumulate  # the mean of the gradients of several batches is that of their rows
         self.batch_size = math.ceil(size * len(self.pool) / learnt)

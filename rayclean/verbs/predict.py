@@ -37,7 +37,7 @@ from rayclean.verbs.predict_classifier import Classifier, probability_key
 from rayclean.verbs.predict_experts import CLASSIFIER, chosen_experts, mix_experts
 from rayclean.verbs.predict_remarks import check_agreement, check_divisible, rare_classes, unread_tags
 
-VERSION = 5
+VERSION = 6
 
 
 def validate(config: Config, run: Run) -> None:

@@ -42,7 +42,7 @@ from rayclean.verbs.relabel_stage import AnnotatorStage
 
 logger = logging.getLogger(__name__)
 
-VERSION = 11
+VERSION = 12
 
 _ABSTAINS = (
     "{name} decides by the labels of the nearest examples, but the candidates here are texts in which spans are marked, which no "

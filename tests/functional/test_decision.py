@@ -191,13 +191,21 @@ def test_answers_near_the_suspicious_ones_count() -> None:
 
 @pytest.mark.parametrize("worth", [Worth(0, 0), GUESSING, Worth(20, 150)])
 def test_an_annotator_that_may_be_guessing_changes_nothing_of_the_posteriors_decisions(worth: Worth) -> None:
-    lp = np.array([-3.0, 0.0, 1.7, 1.8, 3.0])  # sigmoid(1.7) = .845, sigmoid(1.8) = .858
-    for says in ([1] * 5, [0] * 5, [-1] * 5, [7, 0, 1, 0, 1]):
+    lp = np.array([-3.0, 0.0, 1.7, 1.8, 2.5, 3.0, 4.0])  # sigmoid(1.7) = .845, sigmoid(1.8) = .858
+    for says in ([1] * 7, [0] * 7, [-1] * 7, [7, 0, 1, 0, 1, 0, 1]):
         found = judged(lp, np.array(says), worth)
         assert found.gate == Gate.POSTERIOR_ALONE
-        assert found.decision.tolist() == [REFERRED] * 3 + [CHANGED] * 2
+        assert found.decision.tolist() == [REFERRED] * 3 + [CHANGED] * 4
         assert found.probability == pytest.approx(expit(lp))
-    assert judged(lp, np.array(says), worth, accept=0.9).decision.tolist() == [REFERRED] * 4 + [CHANGED]
+    assert judged(lp, np.array(says), worth, accept=0.9).decision.tolist() == [REFERRED] * 4 + [CHANGED] * 3
+
+
+@pytest.mark.parametrize("sure", [0, 1, 2, 3, 4])
+def test_one_or_two_changes_without_an_annotator_are_left_to_a_person(sure: int) -> None:
+    lp = np.append(np.full(30, 1.0), np.full(sure, 3.0))
+    found = judged(lp, np.full(len(lp), -1), GUESSING)
+    assert (found.decision == CHANGED).tolist() == [False] * 30 + [sure >= 3] * sure
+    assert set(found.decision[:30]) == {REFERRED}
 
 
 def test_an_annotator_that_is_never_wrong_decides() -> None:

@@ -157,12 +157,10 @@ def test_figures_by_hand(tmp_path: Path, labelled: dict) -> None:
 
 
 def test_the_model_alone_by_hand(tmp_path: Path, labelled: dict) -> None:
-    """Odds of e ** 2 and e ** 1 for 60 and 40, both wrong, are sure enough, those of 1 for 50 are not; the class has two
-    suspects whose probabilities sum to 1.61, whose cap is beyond 2.
-    """
+    """Log-odds of 2 and 1.8 for 60 and 40 are sure enough, those of 0 for 50 are not: two changes are left to a person."""
     metrics = run_it(*write(tmp_path))
     assert metrics["judged"] == [JUDGED]
-    assert metrics["model_alone"] == {"changed": 2, "noise": 0 / 5, "repaired": 2 / 2, "harm": 0 / 3}
+    assert metrics["model_alone"] == {"changed": 0, "noise": 2 / 5, "repaired": 0, "harm": 0}
     assert metrics["notes"][0].startswith(
         "simulated was right on 19 of 20 control questions: it counts as right with 83.0 %"
     )
@@ -173,25 +171,25 @@ def test_the_model_alone_may_do_harm_and_is_as_sure_as_relabel_accept(tmp_path: 
     config, run = write(tmp_path)
     path = ("relabel", "annotations", "part-00000.parquet")
     rows = [
-        row | {"log_odds": {60: 1.8, 50: 3.0, 40: -5.0}[row["unit_id"]]}
+        row | {"log_odds": {60: 1.8, 50: 3.0, 40: 2.5}[row["unit_id"]]}
         for row in run.read_table(*path).to_pylist()
     ]
     run.write_table(pa.Table.from_pylist(rows, schema=ANNOTATIONS), *path)
-    # sigmoid(1.8) = .86 is enough; 50 was right
+    # sigmoid(1.8) = .86 is enough; 60 and 40 are wrong, 50 was right
     assert run_it(config, run)["model_alone"] == {
-        "changed": 2,
-        "noise": 2 / 5,
-        "repaired": 1 / 2,
+        "changed": 3,
+        "noise": 1 / 5,
+        "repaired": 2 / 2,
         "harm": 1 / 3,
     }
     stricter = config.model_copy(update={"relabel": config.relabel.model_copy(update={"accept": 0.9})})
     run.remove(".partial")
     assert run_it(stricter, run)["model_alone"] == {
-        "changed": 1,
-        "noise": 3 / 5,
+        "changed": 0,
+        "noise": 2 / 5,
         "repaired": 0,
-        "harm": 1 / 3,
-    }
+        "harm": 0,
+    }  # sigmoid(2.5) = .92 and sigmoid(3) = .95 would be, but are no three
 
 
 def test_nobody_was_asked(tmp_path: Path, labelled: dict) -> None:
@@ -287,7 +285,7 @@ def test_without_truth_everything_that_needs_it_is_null(tmp_path: Path, labelled
     assert metrics["noise"]["given"] is metrics["harm"] is metrics["detection"]["roc_auc"] is None
     assert metrics["annotator"]["accuracy"] is None
     assert metrics["noise"]["estimated"] == 0.25
-    assert metrics["model_alone"] == {"changed": 2, "noise": None, "repaired": None, "harm": None}
+    assert metrics["model_alone"] == {"changed": 0, "noise": None, "repaired": None, "harm": None}
     assert "true" not in labelled
     assert metrics["counts"]["tested"] == 3  # one test example has neither label
     assert "wrong labels among them lower every figure" in metrics["measured_on"]["accuracy"]
