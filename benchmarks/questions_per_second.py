@@ -3,12 +3,12 @@
     python benchmarks/questions_per_second.py --data FOLDER --peer CHECKOUT
     python benchmarks/questions_per_second.py --small        BBC News, a few questions, no peer
 
-SmolLM2-135M on vLLM behind Ray Serve, in the precision that each version chooses, eight questions at a time, without
-demonstrations (with them, both versions compute the same long prompts most of the time). Two sets:
-`trec_weak` (six classes, most of one word) and nine classes of `newsgroups20` (300 texts each, cut at 250 characters, 20 % of the
-labels wrong), whose words have several tokens. Asked about the suspects and, by a version that measures its annotators, about
-control questions; a version that does not gets as many suspects instead (fewer where it is slow: `--peer-questions`). Seconds are
-those of `relabel`, the start of the model included; so is that of the peer, with the same packages and an empty ledger.
+SmolLM2-135M on vLLM behind Ray Serve, in the precision and with as many questions at a time as each version chooses, without
+demonstrations (with them, both versions compute the same long prompts most of the time). Two sets: `trec_weak` (six classes, most
+of one word) and nine classes of `newsgroups20` (300 texts each, cut at 250 characters, 20 % of the labels wrong), whose words have
+several tokens. Asked about the suspects and, by a version that measures its annotators, about control questions; of a version that
+does not, as many are asked in all (`--peer-questions`; with fewer, its start weighs more). Seconds are those of `relabel`, the start
+of the model included; so is that of the peer, with the same packages and an empty ledger.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def ask(checkout: Path, dataset: dict[str, Any], work: Path, questions: int, con
     """Run a version up to relabel, in a process of its own, with an empty cache and an empty ledger."""
     import tomli_w
 
-    annotator: dict[str, Any] = {"name": "served", "model": "smollm2-135m", "concurrency": 8}
+    annotator: dict[str, Any] = {"name": "served", "model": "smollm2-135m"}
     relabel: dict[str, Any] = {"demonstrations": 0}
     if controls:
         annotator, relabel = (
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument(
         "--peer", type=Path, help="checkout of a version that does not measure its annotators"
     )
-    parser.add_argument("--peer-questions", type=int, default=120)
+    parser.add_argument("--peer-questions", type=int, default=SUSPECTS + CONTROLS)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
@@ -142,7 +142,6 @@ def main() -> None:
         "suspects": SUSPECTS,
         "controls": CONTROLS,
         "peer_questions": options.peer_questions,
-        "concurrency": 8,
     }
     write_result(__file__, config, 0, figures, claims, small=options.small, output=options.output)
 

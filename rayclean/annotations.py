@@ -21,8 +21,13 @@ DECISIONS = ("changed", "kept", "referred", "abstained", "error", "unasked")
 should look; the annotator chose neither label; the query failed; the budget ended before the query. Only the first
 one changes a label."""
 
+FOR_A_PERSON = ("referred", "abstained")
+"""Decisions that leave a label to a person: also where the annotator answered, but for neither label."""
 UNDECIDED = ("referred", "abstained", "error", "unasked")
 """Decisions after which the next annotator is asked, where several are asked in order."""
+
+MODEL_ALONE = "posterior"
+"""Stands for the model where it decided by itself: the name of the annotator that asks nobody."""
 
 ANNOTATIONS = pa.schema(
     [
@@ -111,7 +116,8 @@ class SuspectRanking:
     decision: npt.NDArray[np.int8]
     """[S] Index into `DECISIONS`."""
     annotator: npt.NDArray[np.object_]
-    """[S] Name of the annotator that decided, or of the auditor who did."""
+    """[S] Name of the annotator that decided, or of the auditor who did; `MODEL_ALONE` where a label changed or was kept
+    without or against the annotator's answer. Of undecided suspects, the annotator that was asked last."""
     given_value: npt.NDArray[np.object_]
     """[S] The given answer as JSON, where its number does not say it; else None."""
     suggested_value: npt.NDArray[np.object_]
@@ -155,6 +161,10 @@ class SuspectRanking:
         columns = {name: column[order] for name, column in columns.items()}
         given, rival, audited = (columns[f"{name}_label"] for name in ("given", "suggested", "audited"))
         pairs = np.stack([given, rival], axis=1).astype(np.int64)
+        said = np.select(
+            [columns["decision"] == DECISIONS.index(each) for each in ("changed", "kept")], [rival, given], -1
+        )
+        decided = np.where((said >= 0) & (said != columns["chosen_label"]), MODEL_ALONE, columns["annotator"])
         return cls(
             unit_id=columns["unit_id"],
             example_id=columns["example_id"],
@@ -167,7 +177,7 @@ class SuspectRanking:
             probability=columns["probability"],
             log_odds=columns["log_odds"],
             decision=columns["decision"].astype(np.int8),
-            annotator=np.where(columns["auditor"] == None, columns["annotator"], columns["auditor"]),  # noqa: E711
+            annotator=np.where(columns["auditor"] == None, decided, columns["auditor"]),  # noqa: E711
             given_value=columns["given_value"],
             suggested_value=columns["suggested_value"],
             candidates=pairs[:, :0] if every else pairs,

@@ -152,10 +152,7 @@ _WIDEST = 80
 _SHOWN = {
     "load": {"examples": "{:,} examples", "classes": "{:,} classes", "rejected": "{:,} rows left out"},
     "predict": {"accuracy_given": "{:.1%} of the given labels predicted"},
-    "detect": {
-        "suspects": "{:,} suspects",
-        "estimated_noise_rate": "{:.1%} of the labels estimated to be wrong",
-    },
+    "detect": {"suspects": "{:,} suspects"},
     "relabel": {"changed": "{:,} labels changed", "referred": "{:,} referred to a person"},
     "train": {"dev_accuracy": "dev accuracy {:.1%}"},
 }

@@ -29,7 +29,7 @@ BEYOND = pa.schema(
         ("given_label", pa.int32()),
         ("suggested_label", pa.int32()),
         ("chosen_label", pa.int32()),  # null: a tie
-        ("probability", pa.float64()),  # that the suggested label is right, by model and answer
+        ("probability", pa.float64()),  # that another label than the given one is right, by model and answer
         ("vote", pa.bool_()),  # whether the answer is another label than the given one
         ("quality", pa.float64()),  # 1 - probability; lower = the given label is more likely wrong
         ("annotator", pa.string()),
@@ -67,10 +67,8 @@ def write_beyond(
     if not answered:
         return None
     label = choices([answer for _, answer in answered], measured.bias).label
-    given, suggested = (
-        np.array([row[f"{which}_label"] for row, _ in answered]) for which in ("given", "suggested")
-    )
-    says = np.where(label == suggested, 1.0, np.where(label == given, 0.0, np.nan))
+    given = np.array([row["given_label"] for row, _ in answered])
+    says = np.where(label < 0, np.nan, label != given)  # a third label denies the given one, too
     log_odds = np.array([row["log_odds"] for row, _ in answered], dtype=np.float64)
     probability = suggestion_probability(log_odds, says, measured.worth.lower, (0.0, 1.0))
     found = [

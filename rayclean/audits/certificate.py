@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from rayclean.annotators.reverts import has_reverts, reverts_fingerprint
 from rayclean.audits.answers import AuditAnswers
 from rayclean.audits.draw import FOLDER
 from rayclean.audits.units import DoubtedUnit
@@ -52,6 +53,7 @@ _MADE_FROM = {
 _ANSWERED = {
     "proposals": "what an audit says of the suspects",
     "answers": "the answers of auditors",
+    "reverts": "which changes users have undone",
 }
 """Also this, of which the first that differs is named, and only where nothing else does: the rest follows from it."""
 
@@ -177,7 +179,8 @@ def _made_from(config: Config, run: Run) -> dict[str, Any]:
     return found | {
         "annotator": fingerprint(check_plugins(config)["annotators"], asked, words),
         "rules": fingerprint(rules, config.seed),
-        **{part: relabel and relabel.metrics["audit"].get(part) for part in _ANSWERED},
+        **{part: relabel and relabel.metrics["audit"].get(part) for part in ("proposals", "answers")},
+        "reverts": reverts_fingerprint(run) if has_reverts(run) else None,
     }
 
 

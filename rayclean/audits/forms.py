@@ -124,7 +124,7 @@ def read_form(
     answers, unknown, unanswered = [], [], 0
     wrong: list[str] = []
     for row in rows:
-        said = str(row["answer"] or "").strip()
+        said = str(row["answer"]).strip()
         unit_id = row_unit(row)
         unit = None if unit_id is None else units.get(unit_id)
         if not said:
@@ -249,7 +249,8 @@ def _json_rows(path: str, text: str) -> Iterator[dict[str, Any]]:
             except ValueError as error:
                 raise DataError(f"{path}, line {number}: no JSON ({error}): one object a line") from error
             _check_columns(path, row if isinstance(row, dict) else [])
-            yield {**{name: row.get(name) or "" for name in FORM_COLUMNS}, "row": number}
+            said = {name: row.get(name) for name in FORM_COLUMNS}
+            yield {**{name: "" if each is None else each for name, each in said.items()}, "row": number}
 
 
 def _check_columns(path: str, found: Iterable[str]) -> None:

@@ -28,6 +28,7 @@ from rayclean.audits.rates import noise_before, read_sample
 from rayclean.audits.units import DoubtedUnit
 from rayclean.config import Config
 from rayclean.folder import Folder
+from rayclean.functional.decision import LEAST_ANSWERS
 from rayclean.functional.lookup import lookup
 from rayclean.functional.refit import (
     RightLabel,
@@ -79,7 +80,8 @@ def settle(config: Config, run: Run, out: Folder, task: Task) -> dict[str, Any]:
         most = _most_harmed(config, run, answers, units)
         given = suspects.probability, audited, relabel.accept, suspects.changed
         proposed, allowed = proven_changes(*given), proven_changes(*given, most)
-        _decide(suspects, allowed, relabel.accept)
+        settled = np.isin(audited, (RightLabel.GIVEN, RightLabel.SUGGESTED)).sum()
+        _decide(suspects, allowed, relabel.accept, confirms=settled >= LEAST_ANSWERS)
     else:
         proposed = suspects.changed.copy()
     certifiable = suspects.changed.copy()
@@ -199,11 +201,12 @@ def _most_harmed(
     return config.relabel.max_harm * right
 
 
-def _decide(suspects: _Suspects, proven: Bools, accept: float) -> None:
+def _decide(suspects: _Suspects, proven: Bools, accept: float, *, confirms: bool) -> None:
+    """Change what is proven; where the audit `confirms` the scale of probabilities, labels that were referred may be kept."""
     taken_back = suspects.changed & ~proven
     suspects.decision[taken_back] = "referred"
-    open_ = np.isin(suspects.decision.astype(str), ("referred", "abstained"))
-    suspects.decision[open_ & ~taken_back & (suspects.probability <= 1 - accept)] = "kept"
+    open_ = (suspects.decision == "referred") & ~taken_back & confirms
+    suspects.decision[open_ & (suspects.probability <= 1 - accept)] = "kept"
     suspects.decision[proven] = "changed"
 
 

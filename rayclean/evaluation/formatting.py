@@ -51,12 +51,13 @@ def format_units(count: int, unit: str) -> str:
 
 
 def referred_to_person(counts: Mapping[str, Any]) -> str:
-    """How many labels a person decides, as a part of a sentence.
+    """How many labels a person decides, as a part of a sentence; also those about which the annotator chose neither label.
 
     >>> referred_to_person({"referred": 1}), referred_to_person({"referred": 20})
     ('1 is referred to a person', '20 are referred to a person')
     """
-    return f"{counts['referred']:,} {'is' if counts['referred'] == 1 else 'are'} referred to a person"
+    count = counts["referred"] + counts.get("abstained", 0)
+    return f"{count:,} {'is' if count == 1 else 'are'} referred to a person"
 
 
 def format_seconds(seconds: float) -> str:

@@ -34,7 +34,8 @@ def _judged(judged: Mapping[str, Any]) -> str:
     if not controls["asked"]:
         return (
             "Nobody whose judgement was measured was asked: the model alone decided, and changed only labels of which it "
-            "is sure. Its own scale is not known without answers, so most suspects are referred to a person."
+            "is sure (three at least, or none). Its own scale is not known without answers, so most suspects are referred to a "
+            "person."
         )
     right = f"{name} was right on {controls['right']:,} of {controls['asked']:,} control questions"
     ended = (
@@ -59,9 +60,9 @@ def _beyond(judged: Mapping[str, Any]) -> str:
         return f"{asked}; it is too often wrong on control questions to say what this means (relabel/beyond/ lists them)."
     wrong = beyond["wrong"]
     return (
-        f"{asked}: by its accuracy on control questions {format_percent(wrong['value'])} of all labels that were not doubted "
-        f"are wrong ({format_percent(wrong['low'])} to {format_percent(wrong['high'])}). relabel/beyond/ lists the examples, "
-        "whose labels stay: have a person look at them."
+        f"{asked}: by its accuracy on control questions {format_percent(wrong['value'])} of all labels that were neither doubted "
+        f"nor control questions are wrong ({format_percent(wrong['low'])} to {format_percent(wrong['high'])}). relabel/beyond/ "
+        "lists the examples, whose labels stay: have a person look at them."
     )
 
 

@@ -1,6 +1,6 @@
 """The verdict: what a reader must know first, in sentences; the same on the page and in the terminal.
 
-Which case it is (random-like noise, systematic noise, not known by an audit's few answers, certified or not audited), how
+Which case it is (random-like noise, systematic noise, not known by an audit's few answers, certified or not, not audited), how
 many labels changed and were referred, what harm is to be expected, and what is certified or what a certificate would take.
 """
 
@@ -17,14 +17,15 @@ from rayclean.functional.audit_rates import is_random_like
 from rayclean.functional.certificate import fewest_answers, nested_sizes
 from rayclean.functional.sequential_test import needed_answers
 
-Case = Literal["random-like", "systematic", "too few answers", "certified", "not audited"]
+Case = Literal["random-like", "systematic", "too few answers", "certified", "not certified", "not audited"]
 SECONDS_PER_ANSWER = 30
 """What a person needs for one question, roughly."""
 _TITLES: dict[Case, str] = {
     "random-like": "Random-like noise: detection sees it",
     "systematic": "Systematic noise: labels are wrong in ways that detection does not see",
     "too few answers": "Audited, with too few answers to tell whether detection sees the noise",
-    "certified": "Certified: a person has judged the changes",
+    "certified": "Certified: the changes were judged by {by}",
+    "not certified": "Not certified: answers about {audited} changes do not show that enough of them are right",
     "not audited": "Not audited: nobody has checked these labels",
 }
 _HELP = (
@@ -55,13 +56,16 @@ def run_verdict(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> RunVer
     audit = metrics["audit"]
     certificate = metrics["certificate"]
     holds = certificate is not None and certificate["void"] is None and certificate["accepted"] > 0
+    fails = (
+        certificate is not None and certificate["void"] is None and not holds and certificate["audited"] > 0
+    )
     case: Case = "not audited" if audit is None else _audited_case(audit)
-    if holds and case in ("not audited", "too few answers"):
-        case = "certified"
+    if case in ("not audited", "too few answers"):
+        case = "certified" if holds else "not certified" if fails else case
     sentences = [_changes(metrics)]
     if audit is not None:
         sentences += _audited(audit, config)
-    elif holds:
+    elif holds or fails:
         sentences += [f"{_offer(config)} says how many of the labels that nobody doubted are wrong."]
     else:
         unknown = (
@@ -74,7 +78,16 @@ def run_verdict(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> RunVer
             f"{unknown} is not known: the model's own scale cannot say it. {_offer(config)} says it with intervals, and decides "
             "these labels better.",
         ]
-    return RunVerdict(case, _TITLES[case], sentences, _certified(metrics, config))
+    return RunVerdict(case, _title(case, certificate), sentences, _certified(metrics, config))
+
+
+def _title(case: Case, certificate: Mapping[str, Any] | None) -> str:
+    if certificate is None or case not in ("certified", "not certified"):
+        return _TITLES[case]
+    by, accepted, proposals = (certificate[name] for name in ("auditors", "accepted", "proposals"))
+    if case == "certified" and accepted < proposals and not certificate["restricts"]:
+        return f"Certified in part: {accepted:,} of {proposals:,} changes"
+    return _TITLES[case].format(by=", ".join(by), audited=f"{certificate['audited']:,}")
 
 
 def case_sentence(audit: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayclean.annotations import FOR_A_PERSON
 from rayclean.config.export_section import ExportConfig
 from rayclean.datasets.base import FileSegment, Reader
 from rayclean.datasets.sources import SourcePiece
@@ -143,8 +144,8 @@ def _selected(options: ExportConfig, said: pa.Table) -> npt.NDArray[np.bool_]:
     elif options.only == "suspects":
         keep = pc.is_valid(said["rank"]).to_numpy()
     elif options.only == "referred":
-        keep = sources == "referred"
-    return keep & (sources != "referred") if options.drop_referred else keep
+        keep = np.isin(sources, FOR_A_PERSON)
+    return keep & ~np.isin(sources, FOR_A_PERSON) if options.drop_referred else keep
 
 
 def _written(

@@ -41,6 +41,9 @@ class BagOfWordsEncoder(WordEncoder):
     default_epochs = 10
     default_learning_rate = 5e-3
     default_patience = 2  # once it has learnt words by heart, its dev loss only rises
+    default_steps = (
+        768  # of 10,000 short texts, ten epochs of 225 steps end at a log-loss of 1.08, three at 1.06
+    )
 
     def __init__(self, config: Any, num_classes: int):
         super().__init__(config, num_classes)

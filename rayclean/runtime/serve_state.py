@@ -15,6 +15,7 @@ from rayclean.runtime.nodes import free_resources
 from rayclean.runtime.preflight import ResourceDemand
 
 import ray
+from ray.exceptions import RayError
 
 logger = logging.getLogger(__name__)
 
@@ -143,9 +144,10 @@ def replicas(app_name: str) -> int:
     """Number of replicas of an application's largest part, with those that wait for a place; 0 if Ray Serve does not tell."""
     from ray import serve
 
-    with suppress(Exception):  # its controller is starting again
-        parts = serve.status().applications[app_name].deployments.values()
-        return max(sum(part.replica_states.values()) for part in parts)
+    with suppress(RayError):  # its controller is starting again
+        app = serve.status().applications.get(app_name)
+        parts = [] if app is None else app.deployments.values()
+        return max((sum(part.replica_states.values()) for part in parts), default=0)
     return 0
 
 

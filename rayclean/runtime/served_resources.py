@@ -38,14 +38,16 @@ def counted_as_taken(name: str, bundles: Callable[[], list[dict[str, float]]]) -
 
     def renew() -> None:  # the client is for one thread alone
         coordinator = DefaultAutoscalingCoordinator(name)
-        with suppress(RayError):  # Ray is gone, and all that it counts
-            while True:
+        while not over.is_set():
+            with suppress(
+                RayError
+            ):  # Ray is gone and all that it counts, or its control service is starting again
                 coordinator.request_resources(
                     bundles(), _EXPIRE_SECONDS, priority=ResourceRequestPriority.HIGH
                 )
-                if over.wait(_RENEW_SECONDS):
-                    coordinator.cancel_request()
-                    return
+            over.wait(_RENEW_SECONDS)
+        with suppress(RayError):
+            coordinator.cancel_request()
 
     renewing = threading.Thread(target=renew, name="rayclean-taken", daemon=True)
     renewing.start()

@@ -13,7 +13,7 @@ from rayclean.config import Config, Plugin, TrainingConfig
 from rayclean.fingerprints import fingerprint, stamp
 from rayclean.folder import Folder
 
-_VERSION = 12
+_VERSION = 13
 """Part of every job's key, raised when a change of the code changes the results of training."""
 
 FEWEST_SETTLED = 20

@@ -27,7 +27,7 @@ from rayclean.config import Plugin
 from rayclean.errors import RaycleanError
 from rayclean.folder import Folder
 from rayclean.models.bag_of_words import BagOfWordsEncoder, pool
-from rayclean.models.base import Inputs
+from rayclean.models.base import Encoder, Inputs
 from rayclean.models.hashed_words import PAD
 from rayclean.models.loading import encoder_class
 from rayclean.models.precision import training_autocast
@@ -85,6 +85,13 @@ def fit_side_by_side(
         torch.set_num_threads(threads)
         results = {each.job.name: each.finish(spec, keys[each.job.name]) for each in training.members}
     return {name: result for name, result in results.items() if result is not None}
+
+
+def default_epochs(network: Encoder, steps: int) -> int:
+    """Epochs of so many steps each, where the config names none."""
+    if network.default_steps is None:
+        return network.default_epochs
+    return min(network.default_epochs, max(3, network.default_steps // steps))
 
 
 def used_rows(token_ids: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -152,7 +159,6 @@ class _Training:
         }
         self.networks, device = nn.ModuleDict(built), torch.device("cpu")
         first: Any = built[jobs[0].name]
-        self.epochs: int = self.options.epochs or first.default_epochs
         self.patience: int = self.options.patience or first.default_patience
         self.rate: float = self.options.learning_rate or first.default_learning_rate
         learnt = self.data.learnt  # a batch has so many rows for each network
@@ -160,6 +166,7 @@ class _Training:
         size *= self.options.accumulate  # the mean of the gradients of several batches is that of their rows
         self.batch_size = math.ceil(size * len(self.pool) / learnt)
         self.steps = math.ceil(len(self.pool) / self.batch_size)
+        self.epochs: int = self.options.epochs or default_epochs(first, self.steps)
         autocast = training_autocast(self.options.precision, device)
 
         def worker(data: JobData) -> Worker:

@@ -81,6 +81,11 @@ class AnnotatorStage:
         """Number of control questions; none to an annotator that asks nobody, or repeats what the model says."""
         return self.config.relabel.controls if self.annotator.asks and self.annotator.independent else 0
 
+    @property
+    def _may_count(self) -> bool:
+        """Whether answers can change a label: only those of an annotator that control questions measure."""
+        return bool(self._controls) or not self.annotator.asks
+
     def _beyond(self, suspects: int) -> tuple[npt.NDArray[np.int64], int] | None:
         """Units beyond the suspects to ask about, and the rank of the first; only of the first annotator."""
         if not self._beyond_count:
@@ -132,6 +137,7 @@ class AnnotatorStage:
         """Build the maker of the configured queries."""
         relabel, seed = self.config.relabel, self.config.seed
         count, selector = self.annotator.demonstrations(relabel.demonstrations, relabel.selector)
+        count = count if self._may_count or relabel.ask_all else 0
         return QueryBuilder(
             self.sources,
             self.task,
@@ -159,7 +165,8 @@ class AnnotatorStage:
             )
         with progress.progress_bar("relabel: answers", total, "queries") as bar, ExitStack() as server:
             asker = _Asker(self, engines, server, bar, replace(self.chunk_work, for_controls=limit))
-            first, rest = (chunks[:1], chunks[1:]) if chunks[0] == 0 else ([], chunks)
+            measures = chunks[0] == 0 and (self._may_count or self.config.relabel.ask_all)
+            first, rest = (chunks[:1], chunks[1:]) if measures else ([], chunks)
             asker.ask(first)
             if rest and self._cannot_change_a_label(suspects):
                 server.close()  # nobody is asked any more, and tasks that wait for a CPU may wait for those of a language model
@@ -170,8 +177,10 @@ class AnnotatorStage:
 
     def _cannot_change_a_label(self, suspects: int) -> bool:
         """Whether control questions and the first suspects show that the annotator is not surely better than chance."""
-        if not self._controls or self.config.relabel.ask_all:
+        if self.config.relabel.ask_all:
             return False
+        if not self._controls:
+            return not self._may_count
         first = self.out.read_table(
             "answers", stage_name(self.number), answers_part(0), columns=["state", "rank"]
         )

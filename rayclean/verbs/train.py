@@ -14,7 +14,7 @@ suspects; where given labels are trained on, or development labels are declared 
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -283,11 +283,11 @@ def _annotator(
     measured = _measured(config, run, labels)
     if remark := remark_on(config.annotator.name, measured):
         logger.warning("train: %s", remark)
-    is_asked = measured is None or measured.worth.above_chance
-    if is_asked:
-        annotator.check()
-    # A model that will not be asked is not started.
-    with engines.hosted(annotator, run.url(), trains=True) if is_asked else nullcontext(annotator) as ready:
+    if measured is not None and not measured.worth.above_chance:
+        yield None  # its model is not started, and nothing is prepared for questions
+        return
+    annotator.check()
+    with engines.hosted(annotator, run.url(), trains=True) as ready:
         used = _used(out) if run.shares_ledger else None
         asking = AskingPlan(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)
         with engines.consulting(

@@ -174,10 +174,15 @@ def test_a_larger_sample_contains_the_smaller_one(relabelled: Relabelled) -> Non
 
 
 def test_without_an_audit_max_harm_lets_nothing_change(relabelled: Relabelled) -> None:
-    changed = relabelled.run.manifest("relabel").metrics["changed"]
+    before = relabelled.run.manifest("relabel").metrics
+    changed = before["changed"]
     config = relabelled.config("relabel.max_harm=0.02")
     pipeline.run_verbs(config, VERBS)
-    assert relabelled.run.manifest("relabel").metrics["changed"] == 0
+    metrics = relabelled.run.manifest("relabel").metrics
+    assert metrics["changed"] == 0
+    # Nobody has said anything of the others: they neither become right nor leave the queue.
+    assert metrics["kept"] == before["kept"]
+    assert metrics["referred"] == before["referred"] + changed
     withheld = [
         row for row in table(relabelled.run.path("relabel", "annotations")).values() if row["proposed"]
     ]
@@ -254,6 +259,12 @@ def test_a_certificate_ends_with_the_answers_and_the_rule_it_rests_on(relabelled
     assert read_certificate(config, run)["void"] is None
     rayclean.audit(config)  # nothing new is said
     assert read_certificate(config, run)["void"] is None
+    suspects = SuspectRanking.read(run.require("relabel"))
+    undone = int(suspects.example_id[suspects.decided("changed")][0])
+    rayclean.revert(config, example_ids=[undone])
+    assert read_certificate(config, run)["void"] == "which changes users have undone"
+    rayclean.revert(config, example_ids=[undone], undo=True)
+    assert rayclean.certify(config).certificate["void"] is None
     stricter = relabelled.config("relabel.certify={target=0.99, delta=0.05, labels=300}")
     assert read_certificate(stricter, run)["void"] == "relabel.certify"
     rows = list(csv.DictReader(Path(first).read_text().splitlines()))

@@ -94,6 +94,23 @@ def test_answers_that_a_spreadsheet_made_numbers_or_booleans_of(tmp_path: Path) 
         read_form(read_rows(ambiguous, ["audit-1"]), ambiguous, units, task)
 
 
+def test_answers_of_a_program_in_json_lines_may_be_numbers_and_booleans(tmp_path: Path) -> None:
+    names = ("0", "1", "false", "true")
+    task = Classification(Classification.Config(), LabelSet(Label(i, n, n) for i, n in enumerate(names)))
+    candidates = (task.answers.candidate(0), task.answers.candidate(1))
+    units = {key: DoubtedUnit(key, key, "text", 0, 1, None, *candidates) for key in range(6)}
+    write_form(Folder(str(tmp_path)), "form", "audit-1", list(units.values()), task)
+    said = dict(enumerate([0, 1, False, True, None, ""]))
+    rows = [json.loads(line) for line in (tmp_path / "audit" / "form.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["answer"] = said[int(row["id"][1:], 16)]
+    back = tmp_path / "back.jsonl"
+    back.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    returned = read_form(read_rows(str(back), ["audit-1"]), str(back), units, task)
+    found = {each.unit_id: json.loads(each.value or "null") for each in returned.answers}
+    assert (found, returned.unanswered) == ({0: "0", 1: "1", 2: "false", 3: "true"}, 2)
+
+
 def test_the_form_is_blind(tmp_path: Path) -> None:
     """Nothing in it depends on which of the two labels is the given one."""
     content = []

@@ -316,7 +316,7 @@ def test_notes_say_first_how_far_an_annotator_was_believed(counts: RunCounts, de
     [
         (
             {"value": 0.244, "low": 0.08, "high": 0.37},
-            "24.4 % of all labels that were not doubted are wrong (8.0 % to 37.0 %)",
+            "24.4 % of all labels that were neither doubted nor control questions are wrong (8.0 % to 37.0 %)",
         ),
         (None, "it is too often wrong on control questions to say what this means"),
     ],
@@ -338,7 +338,10 @@ def test_what_an_annotator_denies_beyond_the_suspects_is_a_section(counts: RunCo
     section = re.search(r"<h2>LLM disagreement.*?</section>", html, re.S)[0]
     assert "about 200 labels that no detector doubted" in section
     assert "denies 60 of them" in section
-    assert "24.4 % of all labels that were not doubted are wrong (8.0 % to 37.0 %)" in section
+    assert (
+        "24.4 % of all labels that were neither doubted nor control questions are wrong (8.0 % to 37.0 %)"
+        in section
+    )
     assert "quality by detection 0.97" in section
     assert "<script>alert" not in html
     judged["beyond"]["wrong"] = None

@@ -117,8 +117,20 @@ def test_a_certificate_without_an_audit_is_no_unchecked_run() -> None:
     assert found.case == "certified"
     assert "nobody has checked" not in text
     assert "is not known" not in text
-    for open_ in ({"void": "the data"}, {"accepted": 0, "ended_by": "answers"}):
-        assert run_verdict(metrics(certificate=statement(**open_)), CONFIG).case == "not audited"
+    assert found.title == "Certified: the changes were judged by anna"
+    assert run_verdict(metrics(certificate=statement(void="the data")), CONFIG).case == "not audited"
+
+
+def test_a_certificate_of_some_changes_or_of_none_does_not_look_like_one_of_all() -> None:
+    part = run_verdict(metrics(certificate=statement(accepted=60)), CONFIG)
+    assert (part.case, part.title) == ("certified", "Certified in part: 60 of 69 changes")
+    rule = run_verdict(metrics(certificate=statement(accepted=60, restricts=True)), CONFIG)
+    assert rule.title == "Certified: the changes were judged by anna"  # no others changed
+    for ended_by in ("answers", "below target"):
+        failed = run_verdict(metrics(certificate=statement(accepted=0, ended_by=ended_by)), CONFIG)
+        assert failed.case == "not certified"
+        assert failed.title.startswith("Not certified: answers about 39 changes")
+        assert "nobody has checked" not in " ".join([failed.title, *failed.sentences])
 
 
 def test_figures_that_are_not_known_are_said_so_or_left_out() -> None:

@@ -13,10 +13,11 @@ from torch import Tensor
 from rayclean.config import Plugin, TrainingConfig
 from rayclean.errors import DataError, RaycleanError
 from rayclean.folder import Folder
+from rayclean.models.loading import build_encoder
 from rayclean.training.fold_table import write_folds
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
 from rayclean.training.loop import fit
-from rayclean.training.side_by_side import BATCHES, clip_each, fit_side_by_side, used_rows
+from rayclean.training.side_by_side import BATCHES, clip_each, default_epochs, fit_side_by_side, used_rows
 from tests.training.toys import NAN, TOY, write_examples
 
 FOLDS = 3
@@ -143,6 +144,15 @@ def test_an_epoch_has_few_batches_of_many_rows(tmp_path: Path, monkeypatch: pyte
     assert rows_of_a_step(side_by_side._Training(all_, spec(BAG, batch_size=16))) == pytest.approx(16, abs=1)
     monkeypatch.setattr(side_by_side, "BATCHES", BATCHES)
     assert rows_of_a_step(side_by_side._Training(all_, spec(BAG))) == pytest.approx(32, abs=1)
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 10), (76, 10), (100, 7), (256, 3), (10_000, 3)])
+def test_a_bag_of_words_makes_fewer_epochs_where_these_are_long(steps: int, epochs: int) -> None:
+    bag = build_encoder(BAG, 2, 0)
+    assert default_epochs(bag, steps) == epochs
+    bag.default_epochs = 2
+    assert default_epochs(bag, steps) == 2
+    assert default_epochs(build_encoder(Plugin(name=TOY), 2, 0), steps) == 3
 
 
 def rows_of_a_step(training: Any) -> float:
