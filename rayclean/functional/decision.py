@@ -37,8 +37,8 @@ SURE_ALONE = 0.85
 known then: on relations of drugs and diseases one suggestion in fifteen is right, and at .7 the noise rose by .009."""
 FEWEST_ALONE = 3
 """Fewer changes than this are not made without an annotator, but referred. Where all suspects but one or two are below
-`SURE_ALONE`, those are rather the scale's outliers than surely wrong labels (9 of 22 were right on four real sets, where more
-passed 88 % and more), and a person has looked at two labels in a minute."""
+`SURE_ALONE`, those are rather the scale's outliers than surely wrong labels: over five seeds of three real sets 7 of 17 such
+changes were right, and two wrong ones are .004 of 470 labels. A person has looked at two labels in a minute."""
 
 
 class Decision(IntEnum):
