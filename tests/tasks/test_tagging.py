@@ -261,7 +261,7 @@ def test_demonstrations_show_the_spans_of_their_own_text(tmp_path: Path, selecto
 def test_neighbours_have_no_vote_on_spans(tmp_path: Path) -> None:
     """That another sentence has a name at the same place, or none, says nothing: knn abstains, and the run says so."""
     run, config = make(tmp_path, clean=60)
-    values = {"annotator": {"name": "knn"}}
+    values = {"annotator": {"name": "knn"}, "relabel": {"ask_all": True}}
     config = parse_config(config.model_dump(mode="json") | values)
     do(config, run, detect, "detect")
     metrics = do(config, run, relabel, "relabel")
