@@ -5,7 +5,7 @@ evaluation read them with `SuspectRanking.read`.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +91,15 @@ without an audit."""
 _COLUMNS = ("unit_id", "example_id", "rank", "given_label", "suggested_label", "chosen_label", "audited_label", "confidence",
             "probability", "log_odds", "decision", "annotator", "auditor", "given_value", "suggested_value",
             "candidates", "error")  # fmt: skip
+
+
+def waiting_for_person(counts: Mapping[str, int]) -> int:
+    """Number of labels, of counts by decision, that a person decides.
+
+    >>> waiting_for_person({"referred": 20, "abstained": 3, "error": 1})
+    23
+    """
+    return sum(counts.get(decision, 0) for decision in FOR_A_PERSON)
 
 
 @dataclass(frozen=True)

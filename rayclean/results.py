@@ -160,6 +160,10 @@ _SHOWN = {
 
 
 def _figures(verb: str, metrics: dict[str, Any]) -> list[str]:
+    if verb == "relabel":
+        from rayclean.annotations import waiting_for_person
+
+        metrics = metrics | {"referred": waiting_for_person(metrics)}
     return [
         text.format(metrics[name])
         for name, text in _SHOWN.get(verb, {}).items()

@@ -100,6 +100,7 @@ def _print_result(run: "Run", verb: str) -> None:
 
     console = Console()
     if verb == "evaluate":
+        from rayclean.annotations import waiting_for_person
         from rayclean.evaluation.formatting import format_units
         from rayclean.evaluation.report import run_summary
 
@@ -110,7 +111,7 @@ def _print_result(run: "Run", verb: str) -> None:
             console,
             f"your rows with final labels: rayclean export {shlex.quote(run.url())} --to cleaned.parquet",
         )
-        if referred := metrics["counts"]["referred"]:
+        if referred := waiting_for_person(metrics["counts"]):
             print_plain(
                 console,
                 f"{format_units(referred, 'doubtful label')} {'waits' if referred == 1 else 'wait'} for a person: "

@@ -51,12 +51,16 @@ def format_units(count: int, unit: str) -> str:
 
 
 def referred_to_person(counts: Mapping[str, Any]) -> str:
-    """How many labels a person decides, as a part of a sentence; also those about which the annotator chose neither label.
+    """How many labels a person decides (`annotations.waiting_for_person`), as a part of a sentence.
 
     >>> referred_to_person({"referred": 1}), referred_to_person({"referred": 20})
     ('1 is referred to a person', '20 are referred to a person')
     """
-    count = counts["referred"] + counts.get("abstained", 0)
+    from rayclean.annotations import (
+        waiting_for_person,  # reads tables; this module is also loaded where nothing does
+    )
+
+    count = waiting_for_person(counts)
     return f"{count:,} {'is' if count == 1 else 'are'} referred to a person"
 
 

@@ -141,8 +141,8 @@ class Encoder(nn.Module):
     default_patience: ClassVar[int] = 3
     """Epochs without a lower dev loss after which a small network (`is_small`) stops, where the config names none."""
     default_steps: ClassVar[int | None] = None
-    """Steps that are enough for a small network: where `default_epochs` take more, fewer epochs are made (three at least), over
-    which the learning rate falls to 0."""
+    """Steps that are enough for a small network of self-prediction (`training/side_by_side.py`): where `default_epochs` take
+    more, fewer epochs are made (three at least), over which the learning rate falls to 0. None: there is no such number."""
 
     lowered = False
     """Whether the body's weights are held in bfloat16 (`lower`)."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
+from rayclean.annotations import waiting_for_person
 from rayclean.config import Config, parse_config
 from rayclean.evaluation.formatting import format_interval, format_percent
 from rayclean.evaluation.headlines import headlines
@@ -205,8 +206,8 @@ def _sources(run: Run) -> dict[str, int]:
         column = relabel.read_table("labels", shard, columns=["source"])["source"]
         found.update({row["values"]: row["counts"] for row in pc.value_counts(column).to_pylist()})
     labels = sum(found.values())
-    return {"labels": labels, "doubted": labels - found["given"], "changed": found["changed"], "referred": found["referred"],
-            "audited": found["audited"], "reverted": found["reverted"]}  # fmt: skip
+    return {"labels": labels, "doubted": labels - found["given"], "changed": found["changed"],
+            "referred": waiting_for_person(found), "audited": found["audited"], "reverted": found["reverted"]}  # fmt: skip
 
 
 def _prompts(run: Run) -> dict[str, Any] | None:

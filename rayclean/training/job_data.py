@@ -134,7 +134,7 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], task: Task, featured: 
                 f"{ids[~found][0]}); it was made from other examples: run the verb that writes it again"
             )
         labels = label_values.take(pa.array(position))
-    train, dev = select_examples(job, ids, splits, class_of_each(given))
+    train, dev = select_examples(job, ids, splits, given)
     train, dev = train & known_labels(labels), dev & known_labels(given)
     if job.data.sources is not None:
         dev &= known_labels(labels)
@@ -218,7 +218,7 @@ def _check_words(job: FitJob, part: Part, words: Rows) -> None:
 
 
 def select_examples(
-    job: FitJob, ids: Rows, dev: npt.NDArray[np.bool_], classes: Rows
+    job: FitJob, ids: Rows, dev: npt.NDArray[np.bool_], given: pa.Array
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Which of some examples [N] a job learns from, and by which its best epoch is chosen.
 
@@ -226,17 +226,20 @@ def select_examples(
         job: which examples it selects.
         ids: their ids.
         dev: [N] whether the data set has them in its development split.
-        classes: [N] of their given labels; -1 where there is none, or more than one.
+        given: [N] their given labels; by folds, examples without one are not selected.
+
+    Returns:
+        [N] and [N], which exclude each other.
     """
     if job.select.kind == "split":
         return ~dev, dev & ~np.isin(ids, _shared(job.data.examples))
     folds = read_folds(job.select.folds, ids)
-    seen = (folds.fold != job.select.fold) & folds.stands
+    seen = (folds.fold != job.select.fold) & folds.stands & known_labels(given)
     held_back = np.zeros(len(ids), dtype=np.bool_)
     held_back[seen] = held_out_splits(
         ids[seen],
         folds.group[seen],
-        classes[seen],
+        class_of_each(given)[seen],
         job.seed,
         test=0.0,
         dev=job.select.dev_share,

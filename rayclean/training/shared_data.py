@@ -13,7 +13,7 @@ from rayclean.training.fold_table import read_folds
 from rayclean.training.inputs import NetworkInputs, Rows, open_inputs
 from rayclean.training.job import FitJob
 from rayclean.training.job_data import JobData, Part, label_too_large, nothing_to_train, select_examples
-from rayclean.training.label_columns import class_of_each, known_labels, largest_label, read_label_column
+from rayclean.training.label_columns import known_labels, largest_label, read_label_column
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ def open_shared(jobs: Sequence[FitJob], encoder: Plugin, task: Task) -> SharedDa
     ids, given, splits = read_label_column(data.examples, "given_label")
     known = known_labels(given)
     ids, given, splits = ids[known], given.filter(pa.array(known)), splits[known]
-    classes = class_of_each(given)
-    masks = [select_examples(job, ids, splits, classes) for job in jobs]
+    masks = [select_examples(job, ids, splits, given) for job in jobs]
     train, dev = (np.stack([mask[which] for mask in masks]) for which in (0, 1))
     for job, chosen in zip(jobs, train, strict=True):
         if not chosen.any():

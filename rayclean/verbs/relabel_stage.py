@@ -82,9 +82,9 @@ class AnnotatorStage:
         return self.config.relabel.controls if self.annotator.asks and self.annotator.independent else 0
 
     @property
-    def _may_count(self) -> bool:
-        """Whether answers can change a label: only those of an annotator that control questions measure."""
-        return bool(self._controls) or not self.annotator.asks
+    def _in_vain(self) -> bool:
+        """Whether nobody is asked, since no control question measures the annotator and so no answer could change a label."""
+        return self.annotator.asks and not self._controls and not self.config.relabel.ask_all
 
     def _beyond(self, suspects: int) -> tuple[npt.NDArray[np.int64], int] | None:
         """Units beyond the suspects to ask about, and the rank of the first; only of the first annotator."""
@@ -137,7 +137,7 @@ class AnnotatorStage:
         """Build the maker of the configured queries."""
         relabel, seed = self.config.relabel, self.config.seed
         count, selector = self.annotator.demonstrations(relabel.demonstrations, relabel.selector)
-        count = count if self._may_count or relabel.ask_all else 0
+        count = 0 if self._in_vain else count
         return QueryBuilder(
             self.sources,
             self.task,
@@ -165,10 +165,9 @@ class AnnotatorStage:
             )
         with progress.progress_bar("relabel: answers", total, "queries") as bar, ExitStack() as server:
             asker = _Asker(self, engines, server, bar, replace(self.chunk_work, for_controls=limit))
-            measures = chunks[0] == 0 and (self._may_count or self.config.relabel.ask_all)
-            first, rest = (chunks[:1], chunks[1:]) if measures else ([], chunks)
+            first, rest = (chunks[:1], chunks[1:]) if chunks[0] == 0 and not self._in_vain else ([], chunks)
             asker.ask(first)
-            if rest and self._cannot_change_a_label(suspects):
+            if self._in_vain or (rest and self._cannot_change_a_label(suspects)):
                 server.close()  # nobody is asked any more, and tasks that wait for a CPU may wait for those of a language model
                 for _ in engines.map_items(self.chunk_work.leave_out, rest):
                     pass
@@ -177,10 +176,8 @@ class AnnotatorStage:
 
     def _cannot_change_a_label(self, suspects: int) -> bool:
         """Whether control questions and the first suspects show that the annotator is not surely better than chance."""
-        if self.config.relabel.ask_all:
+        if not self._controls or self.config.relabel.ask_all:
             return False
-        if not self._controls:
-            return not self._may_count
         first = self.out.read_table(
             "answers", stage_name(self.number), answers_part(0), columns=["state", "rank"]
         )

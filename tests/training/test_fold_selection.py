@@ -34,7 +34,7 @@ def folds(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
 def selected(folds: Folder, fold: int, classes: np.ndarray, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
     job = FitJob("fold", DataSpec(""), ExampleSelection("fold", fold, folds.url()), seed, "")
-    return select_examples(job, IDS, np.zeros(len(IDS), dtype=bool), classes)
+    return select_examples(job, IDS, np.zeros(len(IDS), dtype=bool), pa.array(classes, pa.int64()))
 
 
 @pytest.mark.parametrize("fold", range(FOLDS))
@@ -56,3 +56,15 @@ def test_labels_of_the_own_fold_choose_nothing_and_another_seed_chooses_others(f
     for first, second in zip(selected(folds, 2, CLASSES), selected(folds, 2, others), strict=True):
         np.testing.assert_array_equal(first, second)
     assert (selected(folds, 2, CLASSES, seed=4)[1] != selected(folds, 2, CLASSES)[1]).any()
+
+
+def test_examples_without_a_label_are_not_selected_and_choose_nothing(folds: Folder) -> None:
+    """Whether they are left out before or here, the same others are development examples."""
+    known = np.arange(len(IDS)) % 7 != 3
+    labels = pa.array(CLASSES, pa.int64(), mask=~known)
+    job = FitJob("fold", DataSpec(""), ExampleSelection("fold", 1, folds.url()), 3, "")
+    train, dev = select_examples(job, IDS, np.zeros(len(IDS), dtype=bool), labels)
+    assert not ((train | dev) & ~known).any()
+    few = select_examples(job, IDS[known], np.zeros(known.sum(), dtype=bool), labels.filter(pa.array(known)))
+    np.testing.assert_array_equal(train[known], few[0])
+    np.testing.assert_array_equal(dev[known], few[1])
